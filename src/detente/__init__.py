@@ -1,0 +1,46 @@
+"""detente measures how one state talks about another.
+
+>>> import detente
+>>> detente.predict("We value Washington's restraint.", "USA").label  # doctest: +SKIP
+'conciliatory'
+
+Importing detente is light: models and their libraries are loaded at the first prediction.
+"""
+
+from detente.classifier import Classifier, Prediction, predict
+from detente.errors import (
+    ConfigError,
+    DataError,
+    DetenteError,
+    DetenteWarning,
+    InputError,
+    MissingExtraError,
+    ModelError,
+    TruncationWarning,
+    UnknownStateError,
+)
+from detente.labels import LABELS
+from detente.states import State, mentions, resolve
+from detente.statement import Statement
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LABELS",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "DetenteError",
+    "DetenteWarning",
+    "InputError",
+    "MissingExtraError",
+    "ModelError",
+    "Prediction",
+    "State",
+    "Statement",
+    "TruncationWarning",
+    "UnknownStateError",
+    "mentions",
+    "predict",
+    "resolve",
+]

@@ -1,0 +1,140 @@
+"""The command line: ``detente predict`` and ``detente read``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detente import hub, rows
+from detente.classifier import Classifier, Prediction
+from detente.errors import DetenteError, InputError
+from detente.labels import LABELS
+from detente.states import State, candidates
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measures how one state talks about another: critical, neutral or conciliatory.",
+)
+
+Text = Annotated[
+    str | None,
+    typer.Argument(help="The text itself. Leave it out to read FILE, or standard input."),
+]
+File = Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        "--source", "-s", help="The state whose tone is asked for, if it is not the speaker's."
+    ),
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="'default', a model folder, or a hub id OWNER/NAME.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+
+@app.command()
+def predict(
+    text: Text = None,
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="The state: code, name, alias or capital.")
+    ] = "",
+    source: Source = None,
+    file: File = None,
+    model: Model = hub.DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the tone of sentences toward a target state.
+
+    One sentence as TEXT; or a FILE of statements (.jsonl, .csv, .parquet with the columns text
+    and target), or plain text with one sentence a line and --target.
+
+    Example: detente predict "We thank Ankara for its mediation." --target Turkey
+    """
+    classifier = Classifier.load(model)
+    if file is not None and text is None and file.suffix != ".txt":
+        statements = rows.read_statements(file)
+        _show(classifier.predict_batch(statements, progress=sys.stderr.isatty()), as_json)
+        return
+    if not target:
+        raise InputError("--target is missing", expected="a state, such as --target USA")
+    lines = [line for line in _text(text, file).splitlines() if line.strip()] or [""]
+    _show([classifier.predict(line, target, source=source) for line in lines], as_json)
+
+
+@app.command()
+def read(
+    text: Text = None,
+    source: Source = None,
+    file: File = None,
+    model: Model = hub.DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Find every state that a text names, and the tone of each sentence toward it.
+
+    Example: detente read --file speech.txt --source RUS
+    """
+    predictions = Classifier.load(model).read(_text(text, file), source)
+    if not predictions and not as_json:
+        typer.echo("No state is named in the text.")
+        return
+    _show(predictions, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; errors of ours end it with one line on stderr and status 2."""
+    try:
+        app(arguments, standalone_mode=True)
+    except DetenteError as error:
+        typer.secho(f"detente: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2)
+
+
+def _text(text: str | None, file: Path | None) -> str:
+    if text is not None and file is not None:
+        raise InputError("both TEXT and --file are given", expected="one of them")
+    if text is not None:
+        return text
+    if file is None:
+        return sys.stdin.read()
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", where=str(file)) from error
+
+
+def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
+    if as_json:
+        for prediction in predictions:
+            typer.echo(json.dumps(prediction.to_row(), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("target", "tone"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("score", *(f"P({label})" for label in LABELS)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sentence", overflow="fold")
+    for prediction in predictions:
+        probabilities = (f"{p:.2f}" for p in prediction.probabilities.values())
+        table.add_row(
+            str(prediction.target),
+            prediction.label,
+            f"{prediction.score:+.2f}",
+            *probabilities,
+            prediction.sentence,
+        )
+    Console().print(table, markup=False)
+    for target in dict.fromkeys(p.target for p in predictions if not isinstance(p.target, State)):
+        near = ", ".join(state.name for state in candidates(target))
+        hint = f" (did you mean {near}?)" if near else ""
+        typer.echo(f"Note: {target!r} is no state known to detente; used as given{hint}.", err=True)

@@ -1,0 +1,105 @@
+"""What can go wrong, in one tree.
+
+::
+
+    DetenteError
+    ├── InputError (ValueError)          a text, a target or another argument that cannot be read
+    ├── DataError (ValueError)           a file or one of its rows
+    ├── ConfigError (ValueError)         a training configuration
+    ├── ModelError (OSError)             a model folder or a hub id that cannot be loaded
+    ├── MissingExtraError (ImportError)  an optional dependency that is not installed
+    └── UnknownStateError (LookupError)  a state code that is not in the gazetteer
+
+    DetenteWarning (UserWarning)
+    └── TruncationWarning                a sentence was longer than the model reads
+
+Every message says what went wrong and where, what came, what was expected and what to do,
+in that order and as far as each is known.
+"""
+
+from __future__ import annotations
+
+
+class DetenteError(Exception):
+    """Base of all errors that detente raises on purpose.
+
+    Args:
+        what: What went wrong, as a clause without a full stop.
+        where: The file, row, key or argument concerned.
+        got: What came; shown with ``repr`` and shortened to 80 characters.
+        expected: What would have been right, in words.
+        fix: What the reader can do about it, as a sentence.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: object = None,
+        expected: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.where, self.got, self.expected, self.fix = what, where, got, expected, fix
+        message = f"{where}: {what}" if where else what
+        if got is not None:
+            message += f"; got {_shorten(got)}"
+        if expected:
+            message += f"; expected {expected}"
+        super().__init__(message + (f". {fix}" if fix else ""))
+
+    def at(self, where: str) -> DetenteError:
+        """Returns the same error with a place: how a reader of files adds file and row."""
+        return type(self)(
+            self.what, where=where, got=self.got, expected=self.expected, fix=self.fix
+        )
+
+
+class InputError(DetenteError, ValueError):
+    """A text, a target or another argument cannot be read."""
+
+
+class DataError(DetenteError, ValueError):
+    """A data file, or one of its rows, is not what it should be."""
+
+
+class ConfigError(DetenteError, ValueError):
+    """A training configuration is wrong."""
+
+
+class ModelError(DetenteError, OSError):
+    """A model folder or a hub id cannot be loaded."""
+
+
+class MissingExtraError(DetenteError, ImportError):
+    """Something needs an optional dependency that is not installed."""
+
+    @classmethod
+    def of(cls, purpose: str, extra: str) -> MissingExtraError:
+        """Builds the error for one of detente's own extras.
+
+        Args:
+            purpose: What needs it, such as ``"the torch runtime"``.
+            extra: The name of the extra in ``pyproject.toml``.
+        """
+        return cls(
+            f"{purpose} needs packages that are not installed",
+            fix=f"Install them with: pip install 'detente[{extra}]'",
+        )
+
+
+class UnknownStateError(DetenteError, LookupError):
+    """A state code is not in the gazetteer."""
+
+
+class DetenteWarning(UserWarning):
+    """Base of all warnings that detente gives."""
+
+
+class TruncationWarning(DetenteWarning):
+    """A sentence was longer than the model reads, and a part of it was left out."""
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

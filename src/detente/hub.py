@@ -1,0 +1,207 @@
+"""From a model name to a verified folder: bundled, local, or from the Hugging Face hub.
+
+A model folder is data. It holds ``config.json``, ``tokenizer.json``, ``detente.json``, the
+weights, and ``manifest.json`` with the size and the sha256 of every other file; a folder whose
+files do not match its manifest is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from detente.encoding import TEMPLATE
+from detente.errors import ModelError
+from detente.labels import LABELS
+
+DEFAULT: Final = "default"
+MANIFEST: Final = "manifest.json"
+SETTINGS: Final = "detente.json"
+_NEEDED: Final = ("config.json", "tokenizer.json", SETTINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model folder whose files have been checked.
+
+    Attributes:
+        path: The folder.
+        name: What the user called it; scored rows carry it.
+        max_tokens: The longest pair the model was made for, in tokens.
+        onnx_file: The ONNX file to run, relative to the folder, or ``None``.
+        pad_id: The token id that fills up short rows.
+        settings: The whole of ``detente.json``.
+    """
+
+    path: Path
+    name: str
+    max_tokens: int
+    onnx_file: str | None
+    pad_id: int
+    settings: dict[str, Any]
+
+
+def locate(model: str | Path, revision: str | None = None) -> ModelFolder:
+    """Finds a model, fetches it if it is on the hub, and checks its files.
+
+    Args:
+        model: ``"default"`` for the bundled model, a folder, or a hub id (``owner/name``).
+        revision: A branch, tag or commit of the hub; only with a hub id.
+
+    Raises:
+        ModelError: There is no such model, it cannot be fetched, or its files are not right.
+    """
+    name = str(model)
+    if name == DEFAULT:
+        folder = Path(str(resources.files("detente") / "default_model"))
+    elif Path(model).is_dir():
+        folder = Path(model)
+    elif isinstance(model, str) and _is_hub_id(model):
+        folder = _fetch(model, revision)
+    else:
+        raise ModelError(
+            "no such model",
+            got=name,
+            expected="'default', a folder that training wrote, or a hub id such as owner/name",
+            fix="A training run keeps its model in the subfolder model/ of run.dir.",
+        )
+    return open_folder(folder, name)
+
+
+def open_folder(folder: Path, name: str) -> ModelFolder:
+    """Checks a model folder against its manifest and reads its settings.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the model speaks another contract.
+    """
+    verify(folder)
+    settings, config = read_json(folder / SETTINGS), read_json(folder / "config.json")
+    if settings.get("template") != TEMPLATE:
+        raise ModelError(
+            "the model was trained with another pair template",
+            where=str(folder / SETTINGS),
+            got=settings.get("template"),
+            expected=repr(TEMPLATE),
+            fix="Load it with the detente version that made it.",
+        )
+    labels = tuple(config.get("id2label", {}).get(str(i)) for i in range(len(LABELS)))
+    if labels != LABELS or len(config["id2label"]) != len(LABELS):
+        raise ModelError(
+            "the model has other labels",
+            where=f"{folder / 'config.json'}: id2label",
+            got=config.get("id2label"),
+            expected=", ".join(LABELS),
+        )
+    return ModelFolder(
+        path=folder,
+        name=name,
+        max_tokens=_positive_int(settings, "max_tokens", folder / SETTINGS),
+        onnx_file=settings.get("onnx_file"),
+        pad_id=int(config.get("pad_token_id") or 0),
+        settings=settings,
+    )
+
+
+def verify(folder: Path) -> None:
+    """Compares every file that the manifest names with its size and sha256.
+
+    Raises:
+        ModelError: The manifest, a file it names or a file every model needs is missing, or
+            one has another size or checksum than when the model was made.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise ModelError(
+            f"the folder has no {MANIFEST}",
+            where=str(folder),
+            expected="a model folder written by `python -m train`",
+        )
+    files = read_json(folder / MANIFEST).get("files", {})
+    for name in _NEEDED:
+        if name not in files or not (folder / name).is_file():
+            raise ModelError(
+                f"the model folder lacks {name}",
+                where=str(folder),
+                expected=", ".join(_NEEDED),
+                fix="Copy the whole folder, or train or fetch the model again.",
+            )
+    for name, recorded in files.items():
+        path = folder / name
+        if not path.is_file():
+            # What a runtime does not need may be left behind, such as torch weights.
+            continue
+        if path.stat().st_size != recorded["bytes"] or sha256(path) != recorded["sha256"]:
+            raise ModelError(
+                "the file is not the one the manifest names",
+                where=str(path),
+                got=f"{path.stat().st_size} bytes, sha256 {sha256(path)[:12]}…",
+                expected=f"{recorded['bytes']} bytes, sha256 {recorded['sha256'][:12]}…",
+                fix="It was damaged or changed: fetch it again, or train again.",
+            )
+
+
+def write_manifest(folder: Path) -> None:
+    """Writes the manifest of all files in ``folder``, in a stable order."""
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    )
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
+    (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
+
+
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ModelError: The file is missing or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"cannot be read as JSON ({error})", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise ModelError("holds no JSON object", where=str(path), got=value)
+    return value
+
+
+def _positive_int(settings: dict[str, Any], key: str, path: Path) -> int:
+    value = settings.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise ModelError("not a positive number", where=f"{path}: {key}", got=value)
+    return value
+
+
+def _is_hub_id(model: str) -> bool:
+    parts = model.split("/")
+    return len(parts) == 2 and all(parts) and not model.startswith((".", "~"))
+
+
+def _fetch(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted: Iterable[str] = ("*.json", "*.txt", "*.md", "*.safetensors", "onnx/*.onnx")
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(wanted)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"cannot be fetched from the hub, and is not in its cache ({error})",
+            where=f"{model}@{revision or 'main'}",
+            expected="a model folder on this machine, or a hub id that this machine can reach",
+            fix="Check the name and the network, or load a local folder.",
+        ) from error

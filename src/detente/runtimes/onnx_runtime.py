@@ -1,0 +1,59 @@
+"""Logits from an ONNX file, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from detente.errors import ModelError
+
+
+class OnnxRuntime:
+    """Runs an exported classifier on the processor.
+
+    Args:
+        path: The ``.onnx`` file.
+        threads: Threads to compute with; ``None`` takes the cores this process may use.
+
+    Raises:
+        ModelError: The file is not an ONNX model that this machine can run.
+    """
+
+    name = "onnx"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or _cores()
+        options.inter_op_num_threads = 1
+        # Errors come as exceptions; the library's own warnings are about graph details.
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen types without a common base
+            raise ModelError(
+                f"not a model that onnxruntime can run ({type(error).__name__}: {error})",
+                where=str(path),
+                fix="Export it again or fetch it again.",
+            ) from error
+        self._inputs = [node.name for node in self._session.get_inputs()]
+
+    def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """See :meth:`detente.runtimes.Runtime.logits`."""
+        feed = {name: batch[name] for name in self._inputs}
+        (logits,) = self._session.run(None, feed)
+        return np.asarray(logits, dtype=np.float32)
+
+
+def _cores() -> int:
+    """Returns the cores this process may use, which in a container are fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

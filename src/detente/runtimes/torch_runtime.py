@@ -1,0 +1,58 @@
+"""Logits from the safetensors checkpoint, on a GPU where there is one (extra ``torch``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from detente.errors import MissingExtraError, ModelError
+
+
+class TorchRuntime:
+    """Runs a checkpoint with transformers: bf16 on a GPU, fp32 on the processor.
+
+    Args:
+        folder: A Hugging Face sequence-classification folder.
+        device: ``cpu``, ``cuda`` or another torch device; ``None`` takes a GPU if there is one.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+        ModelError: The folder holds no checkpoint that transformers can load.
+    """
+
+    name = "torch"
+
+    def __init__(self, folder: Path, device: str | None = None) -> None:
+        try:
+            import torch
+            from transformers import AutoModelForSequenceClassification
+        except ImportError as error:
+            raise MissingExtraError.of("the torch runtime", "torch") from error
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"transformers cannot load the checkpoint ({error})",
+                where=str(folder),
+                expected="config.json and model.safetensors of a sequence classifier",
+            ) from error
+        self._model = model.to(self.device).eval()
+
+    def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
+        """See :meth:`detente.runtimes.Runtime.logits`."""
+        import torch
+
+        # Not every architecture has segments: MPNet's forward takes no token types.
+        if getattr(self._model.config, "type_vocab_size", 0) < 2:
+            batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(a).to(self.device) for name, a in batch.items()}
+            logits = self._model(**tensors).logits.float().cpu().numpy()
+        return np.asarray(logits, dtype=np.float32)

@@ -1,0 +1,228 @@
+"""The configuration of a training run: one complete YAML file and overrides, checked once.
+
+Types are strict and nothing is inherited or interpolated, so that a file says all there is to
+say, and a typo is an error that names the right key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from detente.errors import ConfigError
+
+CorpusName = Literal["own", "official", "file"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Run(_Section):
+    """Which run this is.
+
+    Attributes:
+        name: The run's name in the card and in tables.
+        dir: The folder that will hold the result; it must not exist, or be an unfinished run.
+        seed: Seeds the classifier head, the order of the data and the augmentation.
+    """
+
+    name: str = Field(min_length=1)
+    dir: Path
+    seed: int = Field(0, ge=0)
+
+
+class Corpus(_Section):
+    """One corpus of the mixture.
+
+    Attributes:
+        name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
+        path: The file, for ``file``.
+        test: Report on this corpus's test split.
+    """
+
+    name: CorpusName
+    path: Path | None = None
+    test: bool = True
+
+    @model_validator(mode="after")
+    def _path_goes_with_file(self) -> Corpus:
+        if (self.path is None) == (self.name == "file"):
+            raise ValueError("a path goes with `name: file`, and with no other corpus")
+        return self
+
+
+class Data(_Section):
+    """What is trained on.
+
+    Attributes:
+        root: The folder of the public corpora (``scripts/fetch_corpora.py`` fetches them).
+        corpora: The mixture; each corpus brings its own splits.
+        source_dropout: Share of training rows, drawn anew each epoch, whose source is
+            withheld, so that the model also works without one.
+        withhold_target: Train the target-blind twin: every target reads "a state".
+    """
+
+    root: Path | None = None
+    corpora: tuple[Corpus, ...] = Field(min_length=1)
+    source_dropout: Share = 0.3
+    withhold_target: bool = False
+
+
+class Base(_Section):
+    """Which encoder to start from.
+
+    Attributes:
+        name: A name in :mod:`train.base_models`, a local folder, or a hub id.
+        max_tokens: The longest pair in tokens; longer sentences are cut around the target.
+    """
+
+    name: str
+    max_tokens: int = Field(256, ge=16, le=512)
+
+
+class Fit(_Section):
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training rows, at most.
+        batch_size: Rows a step on each device.
+        gradient_accumulation: Steps whose gradients are added before an update.
+        learning_rate: The peak, reached after the warm-up, falling to zero in a half cosine.
+        warmup: Share of the updates spent warming up.
+        weight_decay: AdamW's decay, on matrices only.
+        label_smoothing: Share of a row's weight spread evenly over the labels.
+        class_weights: ``balanced`` weighs labels by their inverse frequency.
+        patience: Evaluations without a better validation macro-F1 before stopping.
+        dropout: Dropout in the encoder, in place of the base model's own.
+    """
+
+    epochs: float = Field(4, gt=0)
+    batch_size: int = Field(16, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    learning_rate: float = Field(1e-4, gt=0, lt=1)
+    warmup: Share = 0.1
+    weight_decay: float = Field(0.01, ge=0)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    patience: int = Field(3, ge=1)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class Evaluate(_Section):
+    """What to report.
+
+    Attributes:
+        bootstrap: Resamples for the 95 % intervals.
+        baselines: What stands beside the model; ``target_blind`` trains it a second time.
+    """
+
+    bootstrap: int = Field(1000, ge=100)
+    baselines: tuple[Literal["majority", "tfidf", "target_blind"], ...] = ("majority", "tfidf")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    run: Run
+    data: Data
+    base: Base
+    fit: Fit = Fit()
+    evaluate: Evaluate = Evaluate()
+
+    def to_yaml(self) -> dict[str, Any]:
+        """Returns the resolved configuration as plain values that YAML can hold."""
+        return self.model_dump(mode="json")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration and applies overrides such as ``fit.epochs=2``.
+
+    Args:
+        path: A YAML 1.2 file.
+        overrides: ``section.key=value``, the value written as in YAML.
+
+    Raises:
+        ConfigError: The file cannot be read, an override is not of that form, a key is unknown
+            (the message suggests the right one), or a value is not allowed.
+    """
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+
+
+_yaml: Final = YAML(typ="safe", pure=True)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = _yaml.load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        near = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise ConfigError(
+            "no such file",
+            where=str(path),
+            fix=f"There are: {', '.join(near)}" if near else None,
+        ) from None
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ConfigError(f"cannot be read as YAML ({error})", where=str(path)) from error
+    if not isinstance(tree, dict):
+        raise ConfigError("holds no sections", where=str(path), got=tree)
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    keys = name.split(".")
+    if not equals or len(keys) != 2 or not all(keys):
+        raise ConfigError(
+            "not an override", got=override, expected="section.key=value, such as fit.epochs=2"
+        )
+    section = tree.setdefault(keys[0], {})
+    if not isinstance(section, dict):
+        raise ConfigError("not a section", where=keys[0], got=section)
+    try:
+        section[keys[1]] = _yaml.load(value)
+    except YAMLError as error:
+        raise ConfigError(f"the value is not YAML ({error})", where=name, got=value) from error
+
+
+def _explain(error: ValidationError, path: Path) -> ConfigError:
+    """Turns the first of pydantic's complaints into an error of ours, with the key's place."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    more = f" ({error.error_count() - 1} more errors)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        return ConfigError(
+            f"unknown key{more}",
+            where=f"{path}: {place}",
+            expected=f"one of {', '.join(known)}",
+            fix=f"Did you mean {near[0]!r}?" if near else None,
+        )
+    got = None if first["type"] == "missing" else first["input"]
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return ConfigError(f"{message}{more}", where=f"{path}: {place}", got=got)
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    """Returns the keys that are allowed where an unknown one stood."""
+    model: type[BaseModel] = Config
+    for key in location[:-1]:
+        if isinstance(key, int):
+            continue
+        annotation = model.model_fields[key].annotation
+        candidates = (annotation, *get_args(annotation))
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

@@ -1,0 +1,99 @@
+"""The corpora: each adapter turns raw files into labelled statements with their splits.
+
+An adapter is a module with ``INFO`` and ``load(spec, root) -> LoadedCorpus``. Statements carry
+in ``extra`` what training and reporting use: ``cluster`` (rows that belong together: a contrast
+set or a document), ``phenomena`` (a list of names) and ``confidence`` (in [0, 1]).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from detente.errors import ConfigError, DataError
+from detente.hub import sha256
+from train.config import Corpus
+from train.splits import Splits
+
+_MODULES: Final = {"own": "own", "official": "official", "file": "table"}
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusInfo:
+    """What a card says of a corpus.
+
+    Attributes:
+        name: The name in configurations and tables.
+        licence: SPDX identifier, or words where there is none.
+        citation: Where it comes from.
+        language: ISO 639 codes.
+        labels: What its labels mean here, and who gave them.
+        shippable: Weights that learned from it may be published.
+    """
+
+    name: str
+    licence: str
+    citation: str
+    language: str
+    labels: str
+    shippable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCorpus:
+    """A corpus as it is used in a run.
+
+    Attributes:
+        info: What it is.
+        splits: Its statements by split; every statement has a label.
+        files: sha256 of each file read.
+        dropped: How many rows were left out, by reason.
+    """
+
+    info: CorpusInfo
+    splits: Splits
+    files: Mapping[str, str]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def load_corpus(spec: Corpus, root: Path | None) -> LoadedCorpus:
+    """Loads one corpus of a configuration.
+
+    Args:
+        spec: Which corpus.
+        root: The folder of the public corpora.
+
+    Raises:
+        ConfigError: The corpus needs ``data.root`` and it is not given.
+        DataError: A file is missing or a row cannot be read.
+    """
+    adapter = import_module(f"train.corpora.{_MODULES[spec.name]}")
+    corpus: LoadedCorpus = adapter.load(spec, root)
+    return corpus
+
+
+def corpus_file(root: Path | None, corpus: str, name: str) -> Path:
+    """Returns a file of a public corpus.
+
+    Raises:
+        ConfigError: ``data.root`` is not given.
+        DataError: The file is not there; the message names the script that fetches it.
+    """
+    fix = (
+        "Fetch the corpora with `python scripts/fetch_corpora.py FOLDER` and pass "
+        "data.root=FOLDER."
+    )
+    if root is None:
+        raise ConfigError(f"the corpus {corpus!r} needs a folder", where="data.root", fix=fix)
+    path = root / corpus / name
+    if not path.is_file():
+        raise DataError("no such corpus file", where=str(path), fix=fix)
+    return path
+
+
+def checksums(*paths: Path) -> dict[str, str]:
+    """Returns the sha256 of each file by its name."""
+    return {path.name: sha256(path) for path in paths}

@@ -1,0 +1,47 @@
+"""Our own labelled sentences, ``data/statements.jsonl``: see ``data/README.md``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Final
+
+from detente.errors import DataError
+from detente.rows import read_statements
+from detente.statement import Statement
+from train.config import Corpus
+from train.corpora import CorpusInfo, LoadedCorpus, checksums
+from train.splits import SPLITS, Split
+
+PATH: Final = Path(__file__).resolve().parents[2] / "data" / "statements.jsonl"
+
+INFO: Final = CorpusInfo(
+    name="own",
+    licence="Apache-2.0",
+    citation="data/statements.jsonl of this project",
+    language="en",
+    labels="invented sentences, written and labelled under data/CODEBOOK.md by language "
+    "models, kept where a second blind reading or a third one agreed",
+    shippable=True,
+)
+
+
+def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
+    """Reads the sentences; each row names its split and its contrast group.
+
+    Raises:
+        DataError: The file is missing, or a row cannot be read.
+    """
+    splits: dict[Split, list[Statement]] = {name: [] for name in SPLITS}
+    for number, statement in enumerate(read_statements(PATH, labelled=True), 1):
+        split, group = statement.extra.get("split"), statement.extra.get("group")
+        if split not in splits or not group:
+            raise DataError(
+                "split or group is wrong",
+                where=f"{PATH}, row {number}",
+                got={"split": split, "group": group},
+                expected=f"a group, and a split out of {', '.join(SPLITS)}",
+            )
+        extra = {"cluster": group, "phenomena": statement.extra.get("phenomena", [])}
+        splits[split].append(dataclasses.replace(statement, extra=extra))
+    return LoadedCorpus(INFO, splits, checksums(PATH))

@@ -1,0 +1,368 @@
+"""Fine-tuning with transformers' Trainer on accelerate: one model from one configuration.
+
+A run works in ``<run.dir>.partial`` and moves to ``run.dir`` when it is whole. There each
+checkpoint gets a marker once everything of it is written, and ``--resume`` continues from the
+last one that has it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from scipy.optimize import minimize_scalar
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging as transformers_logging
+
+from detente.classifier import softmax
+from detente.encoding import PairEncoder, as_target
+from detente.errors import DataError
+from detente.labels import LABEL_TO_ID, LABELS
+from detente.statement import Statement
+from train.base_models import find_base_model
+from train.config import Config, Fit
+from train.tone_metric import tone_metrics
+
+WITHHELD: Final = "a state"
+"""The target of every statement for the target-blind twin."""
+
+_WHOLE: Final = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A trained model in memory.
+
+    Attributes:
+        model: The best checkpoint, its temperature folded into the last layer.
+        tokenizer: The tokenizer that goes with it, as transformers saves it.
+        temperature: What the logits were divided by.
+        log: What the Trainer logged, in order.
+    """
+
+    model: torch.nn.Module
+    tokenizer: Any
+    temperature: float
+    log: list[dict[str, Any]]
+
+
+def withhold_targets(statements: Sequence[Statement]) -> list[Statement]:
+    """Returns the statements as the target-blind twin sees them: same text, no states named."""
+    return [replace(s, target=WITHHELD, source=None) for s in statements]
+
+
+def fit(
+    config: Config,
+    train: Sequence[Statement],
+    validation: Sequence[Statement],
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> Fitted:
+    """Trains one model.
+
+    Args:
+        config: The run.
+        train: Labelled statements to learn from.
+        validation: Labelled statements that choose the checkpoint and the temperature.
+        folder: Where checkpoints go.
+        resume: Continue from the last whole checkpoint in ``folder``, if there is one.
+
+    Raises:
+        DataError: A split is empty.
+        ModelError: The base model is not to be had.
+    """
+    for name, split in (("training", train), ("validation", validation)):
+        if not split:
+            raise DataError(
+                f"there are no {name} statements",
+                fix="Add rows, or a column `split` that says which rows are for what.",
+            )
+    set_seed(config.run.seed)
+    base = find_base_model(config.base.name)
+    tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=config.base.max_tokens)
+    encoder = make_encoder(tokenizer, config.base.max_tokens)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, config=_model_config(base, config.fit), dtype=torch.float32
+    )
+    collator = Collator(
+        encoder,
+        weights=_class_weights(train, config.fit),
+        smoothing=config.fit.label_smoothing,
+        source_dropout=config.data.source_dropout,
+        seed=config.run.seed,
+        segments=getattr(model.config, "type_vocab_size", 0) > 1,
+    )
+    arguments = _arguments(config, len(train), folder)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=_dataset(train, encoder, training=True),
+        eval_dataset=_dataset(validation, encoder),
+        data_collator=collator,
+        compute_loss_func=weighted_cross_entropy,
+        compute_metrics=_validation_metrics,
+        callbacks=[
+            EarlyStoppingCallback(early_stopping_patience=config.fit.patience),
+            _Epochs(collator),
+            _MarkWhole(),
+        ],
+    )
+    trainer.train(resume_from_checkpoint=_last_whole(folder) if resume else None)
+    temperature = _fit_temperature(trainer, _dataset(validation, encoder))
+    _fold_temperature(trainer.model, temperature)
+    return Fitted(trainer.model, tokenizer, temperature, trainer.state.log_history)
+
+
+def make_encoder(tokenizer: Any, max_tokens: int) -> PairEncoder:  # noqa: ANN401 (no types)
+    """Builds our encoder around a copy of a transformers tokenizer."""
+    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    return PairEncoder(rust, max_tokens, tokenizer.pad_token_id)
+
+
+class Collator:
+    """Encodes statements into padded batches with weighted soft labels.
+
+    The packed ``labels`` have shape (rows, 3): each row's label distribution times its weight,
+    so that class weights, smoothing and, later, soft labels need no column of their own.
+
+    In training each row's source is withheld with a fixed probability. The draw depends on
+    seed, epoch and row alone, so that a resumed run sees what an undisturbed one would.
+
+    Attributes:
+        epoch: The epoch that the draws belong to.
+    """
+
+    def __init__(
+        self,
+        encoder: PairEncoder,
+        *,
+        weights: npt.NDArray[np.float64],
+        smoothing: float,
+        source_dropout: float,
+        seed: int,
+        segments: bool,
+    ) -> None:
+        self.encoder, self.segments, self.seed = encoder, segments, seed
+        self.source_dropout = source_dropout
+        smooth = (1 - smoothing) * np.eye(len(LABELS)) + smoothing / len(LABELS)
+        self._hard = np.eye(len(LABELS), dtype=np.float32)
+        self._packed = (weights[:, None] * smooth).astype(np.float32)
+        self.epoch = 0
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collates rows of :func:`_dataset` into ``input_ids``, masks and ``labels``."""
+        pairs = [
+            (
+                row["text"],
+                as_target(row["target"]),
+                as_target(row["source"]) if row["source"] and not self._drops(row) else None,
+            )
+            for row in rows
+        ]
+        batch = self.encoder.collate(self.encoder.encode(pairs))
+        if not self.segments:
+            del batch["token_type_ids"]
+        labels = np.stack(
+            [(self._packed if row["training"] else self._hard)[row["label"]] for row in rows]
+        )
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        return tensors | {"labels": torch.from_numpy(labels)}
+
+    def _drops(self, row: Mapping[str, Any]) -> bool:
+        if not row["training"]:
+            return False
+        draw = np.random.default_rng((self.seed, self.epoch, row["row"])).random()
+        return bool(draw < self.source_dropout)
+
+
+def weighted_cross_entropy(
+    outputs: Mapping[str, torch.Tensor],
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Cross-entropy with packed labels, as the Trainer's ``compute_loss_func``.
+
+    Args:
+        outputs: The model's outputs; ``logits`` of shape (rows, 3).
+        labels: Shape (rows, 3): a weight times a distribution over the labels.
+        num_items_in_batch: Elements of ``labels`` over all accumulated batches, as the Trainer
+            counts them: three a row. ``None`` when evaluating.
+
+    Returns:
+        The mean loss a row, as a scalar.
+    """
+    log_probabilities = torch.log_softmax(outputs["logits"].float(), dim=-1)
+    rows = labels.shape[0] if num_items_in_batch is None else num_items_in_batch / labels.shape[1]
+    return -(labels * log_probabilities).sum() / rows
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
+    """Tells the collator which epoch begins; a run resumed within an epoch is still in it."""
+
+    def __init__(self, collator: Collator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        self.collator.epoch = int((state.epoch or 0) + 1e-6)
+
+
+class _MarkWhole(TrainerCallback):  # type: ignore[misc]
+    """Marks a checkpoint once all of its files are written: the Trainer calls this last."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
+
+
+def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
+    fit = config.fit
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=config.run.seed,
+        data_seed=config.run.seed,
+        num_train_epochs=fit.epochs,
+        per_device_train_batch_size=fit.batch_size,
+        per_device_eval_batch_size=64,
+        gradient_accumulation_steps=fit.gradient_accumulation,
+        learning_rate=fit.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=fit.warmup,
+        weight_decay=fit.weight_decay,
+        bf16=gpu and torch.cuda.is_bf16_supported(),
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="macro_f1",
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=20,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+    )
+
+
+def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (transformers is not typed here)
+    config = AutoConfig.from_pretrained(
+        base,
+        num_labels=len(LABELS),
+        id2label=dict(enumerate(LABELS)),
+        label2id=dict(LABEL_TO_ID),
+        problem_type="single_label_classification",
+    )
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        setattr(config, name, fit.dropout)
+    # Paths of this machine must not travel with the model.
+    config._name_or_path = ""
+    return config
+
+
+def _class_weights(statements: Sequence[Statement], fit: Fit) -> npt.NDArray[np.float64]:
+    """Returns a weight for each label, one on average over the rows."""
+    if fit.class_weights == "none":
+        return np.ones(len(LABELS))
+    counts = Counter(s.label for s in statements)
+    return np.array([len(statements) / (len(LABELS) * max(counts[label], 1)) for label in LABELS])
+
+
+def _dataset(
+    statements: Sequence[Statement], encoder: PairEncoder, *, training: bool = False
+) -> Dataset:
+    pairs = [
+        (s.text, as_target(s.target), as_target(s.source) if s.source else None)
+        for s in statements
+    ]
+    lengths = map(len, encoder.encode(pairs))
+    return Dataset.from_list(
+        [
+            {
+                "row": row,
+                "text": s.text,
+                "target": s.target,
+                "source": s.source,
+                "label": LABEL_TO_ID[s.label] if s.label else None,
+                "length": length,
+                "training": training,
+            }
+            for row, (s, length) in enumerate(zip(statements, lengths, strict=True))
+        ]
+    )
+
+
+def _validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    metrics = tone_metrics(softmax(prediction.predictions), prediction.label_ids.argmax(axis=1))
+    return {name: metrics[name] for name in ("macro_f1", "accuracy", "ordinal_error", "ece")}
+
+
+def _last_whole(folder: Path) -> str | None:
+    """Returns the newest checkpoint that was written to the end, and deletes broken ones."""
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    for checkpoint in checkpoints:
+        if not (checkpoint / _WHOLE).exists():
+            shutil.rmtree(checkpoint)
+    whole = [c for c in checkpoints if c.exists()]
+    return str(whole[-1]) if whole else None
+
+
+def _fit_temperature(trainer: Trainer, validation: Dataset) -> float:
+    """Finds the temperature with the least negative log-likelihood on validation.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    output = trainer.predict(validation)
+    logits, labels = output.predictions.astype(np.float64), output.label_ids.argmax(axis=1)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        chosen = scaled[np.arange(len(labels)), labels]
+        return float((np.logaddexp.reduce(scaled, axis=1) - chosen).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+
+
+def _fold_temperature(model: torch.nn.Module, temperature: float) -> None:
+    """Divides the last linear layer by the temperature, so that plain softmax is calibrated."""
+    last = [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, torch.nn.Linear) and layer.out_features == len(LABELS)
+    ][-1]
+    with torch.no_grad():
+        last.weight /= temperature
+        if last.bias is not None:
+            last.bias /= temperature
+
+
+def show_progress(visible: bool) -> None:
+    """Switches the progress bars of transformers and datasets on or off."""
+    import datasets
+
+    if visible:
+        transformers_logging.enable_progress_bar()
+        datasets.enable_progress_bars()
+    else:
+        transformers_logging.disable_progress_bar()
+        datasets.disable_progress_bars()

@@ -1,0 +1,342 @@
+"""A whole run: data, training, export, evaluation, baselines, card; it appears whole or not at all.
+
+Everything is made in ``<run.dir>.partial``, which takes the name ``run.dir`` at the end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import typer
+from accelerate import PartialState
+from ruamel.yaml import YAML
+
+import detente
+from detente.classifier import Classifier
+from detente.encoding import TEMPLATE, PairEncoder
+from detente.errors import ConfigError
+from detente.hub import SETTINGS, read_json, write_manifest
+from detente.labels import LABELS
+from detente.rows import write_json, write_jsonl
+from detente.runtimes.torch_runtime import TorchRuntime
+from detente.statement import Statement
+from train.baselines import BASELINES
+from train.card import render_card
+from train.config import Config
+from train.corpora import LoadedCorpus, load_corpus
+from train.evaluation import (
+    MODEL,
+    TWIN,
+    Evaluation,
+    evaluate,
+    prediction_rows,
+    probabilities_of,
+    table,
+    write_report,
+)
+from train.export import FP32, check_fp32, export_fp32
+from train.fit import Fitted, fit, make_encoder, withhold_targets
+from train.splits import SPLITS, LeakageReport, Split, remove_leaks
+
+_PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
+                    "tokenizers", "torch", "transformers")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The statements of a run.
+
+    Attributes:
+        corpora: What was loaded.
+        splits: By corpus and split, after leaks were removed.
+        leakage: What was removed.
+    """
+
+    corpora: Sequence[LoadedCorpus]
+    splits: Mapping[str, Mapping[Split, Sequence[Statement]]]
+    leakage: LeakageReport
+
+    def all(self, split: Split) -> list[Statement]:
+        """Returns the statements of one split of all corpora."""
+        return [s for splits in self.splits.values() for s in splits[split]]
+
+    def summary(self) -> dict[str, Any]:
+        """Returns licences, counts, checksums and removals, as ``metrics.json`` stores them."""
+        return {
+            corpus.info.name: {
+                "licence": corpus.info.licence,
+                "citation": corpus.info.citation,
+                "labels": corpus.info.labels,
+                "shippable": corpus.info.shippable,
+                "sha256": dict(corpus.files),
+                "dropped": dict(corpus.dropped),
+                "removed_as_leaks": self.leakage.removed[corpus.info.name],
+                "rows": {
+                    split: dict(Counter(s.label for s in self.splits[corpus.info.name][split]))
+                    for split in SPLITS
+                },
+            }
+            for corpus in self.corpora
+        }
+
+
+def load_data(config: Config) -> Data:
+    """Loads the corpora of a run and removes what leaks between their splits.
+
+    Raises:
+        ConfigError: Two corpora have the same name, or a folder is needed and not given.
+        DataError: A file is missing or a row cannot be read.
+    """
+    corpora = [load_corpus(spec, config.data.root) for spec in config.data.corpora]
+    names = [corpus.info.name for corpus in corpora]
+    if len(set(names)) < len(names):
+        raise ConfigError("two corpora have the same name", where="data.corpora", got=names)
+    splits, leakage = remove_leaks({corpus.info.name: corpus.splits for corpus in corpora})
+    return Data(corpora, splits, leakage)
+
+
+def train(config: Config, *, resume: bool = False) -> Path:
+    """Trains, exports, evaluates and describes one model.
+
+    Args:
+        config: The run.
+        resume: Continue an unfinished run of the same configuration.
+
+    Returns:
+        ``run.dir``.
+
+    Raises:
+        ConfigError: ``run.dir`` exists, or an unfinished run is in the way.
+        DataError: A corpus is missing or a row cannot be read.
+        ModelError: The base model is not to be had, or an export failed its check.
+    """
+    process = PartialState()
+    data = load_data(config)
+    partial = config.run.dir.with_name(f"{config.run.dir.name}.partial")
+    if process.is_main_process:
+        _prepare(partial, config, resume)
+    process.wait_for_everyone()
+    _say(process, _plan(config, data))
+
+    started = time.monotonic()
+    fitted = _fit(config, data, partial / "checkpoints", resume)
+    seconds = time.monotonic() - started
+    twin = None
+    if "target_blind" in config.evaluate.baselines:
+        _say(process, "training the target-blind twin")
+        twin = _fit(_blind(config), data, partial / "twin-checkpoints", resume)
+    if not process.is_main_process:
+        return config.run.dir
+
+    folder = partial / "model"
+    classifier = _write_model(folder, config, fitted, onnx_file=FP32)
+    export_fp32(folder)
+    difference = check_fp32(folder, classifier.encoder, data.all("validation")[:64])
+    twin_classifier = _write_model(partial / "twin", _blind(config), twin) if twin else None
+    evaluations = _evaluate(config, data, classifier, twin_classifier)
+    metrics = {
+        "name": config.run.name,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "results": {e.name: e.metrics for e in evaluations},
+        "training": {
+            "seconds": round(seconds, 1),
+            "updates": max((entry.get("step", 0) for entry in fitted.log), default=0),
+            "temperature": fitted.temperature,
+            "device": _device(),
+        },
+        "onnx": {"fp32_largest_logit_difference": difference},
+        "data": data.summary(),
+        "environment": _environment(),
+        "config": config.to_yaml(),
+    }
+    _write_results(partial, metrics, evaluations, fitted)
+    _describe_model(folder, metrics)
+    _finish(partial, config.run.dir)
+    for evaluation in evaluations:
+        typer.echo(f"\n{evaluation.name}, test split: {len(evaluation.statements)} statements\n")
+        typer.echo(table(evaluation))
+    typer.echo(f"\nThe run is in {config.run.dir}, trained in {seconds / 60:.1f} minutes.")
+    return config.run.dir
+
+
+def _prepare(partial: Path, config: Config, resume: bool) -> None:
+    """Makes the working folder, or checks that the one there is this run's."""
+    yaml = YAML()
+    if config.run.dir.exists():
+        raise ConfigError(
+            "the folder is there already",
+            where=f"run.dir: {config.run.dir}",
+            fix="Name another with run.dir=…, or remove it.",
+        )
+    if partial.exists():
+        if not resume:
+            raise ConfigError(
+                "an unfinished run is in the way",
+                where=str(partial),
+                fix="Continue it with --resume, or remove it.",
+            )
+        before = YAML(typ="safe").load((partial / "config.yaml").read_text("utf-8"))
+        if before != config.to_yaml():
+            changed = [k for k in before if before[k] != config.to_yaml().get(k)]
+            raise ConfigError(
+                "the unfinished run has another configuration",
+                where=str(partial / "config.yaml"),
+                got=f"differences in {', '.join(changed)}",
+                fix="Pass the same settings, or remove the folder.",
+            )
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / "config.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(config.to_yaml(), file)
+
+
+def _fit(config: Config, data: Data, folder: Path, resume: bool) -> Fitted:
+    train, validation = data.all("train"), data.all("validation")
+    if config.data.withhold_target:
+        train, validation = withhold_targets(train), withhold_targets(validation)
+    return fit(config, train, validation, folder, resume=resume)
+
+
+def _blind(config: Config) -> Config:
+    blind = config.data.model_copy(update={"withhold_target": True})
+    return config.model_copy(update={"data": blind})
+
+
+def _write_model(
+    folder: Path, config: Config, fitted: Fitted, onnx_file: str | None = None
+) -> Classifier:
+    """Saves a checkpoint and returns it as a classifier on torch; the manifest comes last."""
+    fitted.model.save_pretrained(folder)
+    fitted.tokenizer.save_pretrained(folder)
+    encoder: PairEncoder = make_encoder(fitted.tokenizer, config.base.max_tokens)
+    # What plain transformers and we read must not truncate or pad by itself.
+    encoder.tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "detente": detente.__version__,
+        "name": config.run.name,
+        "template": TEMPLATE,
+        "labels": list(LABELS),
+        "max_tokens": config.base.max_tokens,
+        "onnx_file": onnx_file,
+        "base_model": config.base.name,
+        "temperature": fitted.temperature,
+    }
+    write_json(folder / SETTINGS, settings)
+    return Classifier(encoder, TorchRuntime(folder), config.run.name)
+
+
+def _evaluate(
+    config: Config, data: Data, classifier: Classifier, twin: Classifier | None
+) -> list[Evaluation]:
+    train = data.all("train")
+    evaluations = []
+    for spec, corpus in zip(config.data.corpora, data.corpora, strict=True):
+        name, test = corpus.info.name, data.splits[corpus.info.name]["test"]
+        if not spec.test or not test:
+            continue
+        shown = withhold_targets(test) if config.data.withhold_target else test
+        systems = {MODEL: probabilities_of(classifier.predict_batch(shown))}
+        if twin:
+            systems[TWIN] = probabilities_of(twin.predict_batch(withhold_targets(test)))
+        for baseline in config.evaluate.baselines:
+            if baseline in BASELINES:
+                systems[baseline] = BASELINES[baseline](train, test)
+        evaluations.append(
+            evaluate(name, test, systems, bootstrap=config.evaluate.bootstrap)
+        )
+    return evaluations
+
+
+def _write_results(
+    partial: Path, metrics: Mapping[str, Any], evaluations: Sequence[Evaluation], fitted: Fitted
+) -> None:
+    write_json(partial / "metrics.json", metrics)
+    write_jsonl(
+        partial / "predictions.jsonl", [row for e in evaluations for row in prediction_rows(e)]
+    )
+    write_jsonl(partial / "log.jsonl", fitted.log)
+    for evaluation in evaluations:
+        write_report(evaluation, partial / "report" / evaluation.name)
+
+
+def _describe_model(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Completes the model folder: the run's figures, its card and, last, its manifest."""
+    shown = ("macro_f1", "macro_f1_interval", "accuracy", "ece", "rows")
+    results = {
+        corpus: {key: systems[MODEL][key] for key in shown}
+        for corpus, systems in metrics["results"].items()
+    }
+    figures = {"results": results, "data": metrics["data"], "onnx": metrics["onnx"]}
+    write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
+    (folder / "README.md").write_text(render_card(metrics), "utf-8")
+    write_manifest(folder)
+
+
+def _finish(partial: Path, final: Path) -> None:
+    import shutil
+
+    for name in ("checkpoints", "twin-checkpoints"):
+        shutil.rmtree(partial / name, ignore_errors=True)
+    if (partial / "twin").is_dir():
+        write_manifest(partial / "twin")
+    os.replace(partial, final)
+
+
+def _plan(config: Config, data: Data) -> str:
+    """Returns what will happen: rows, updates and where the result will be."""
+    rows = len(data.all("train"))
+    per_update = config.fit.batch_size * config.fit.gradient_accumulation
+    per_update *= PartialState().num_processes
+    updates = int(-(-rows // per_update) * config.fit.epochs)
+    counts = ", ".join(
+        f"{name} {len(splits['train'])}/{len(splits['validation'])}/{len(splits['test'])}"
+        for name, splits in data.splits.items()
+    )
+    return (
+        f"run {config.run.name!r} from {config.base.name} on {_device()}\n"
+        f"rows (train/validation/test): {counts}\n{data.leakage}\n"
+        f"at most {updates} updates of {per_update} rows in {config.fit.epochs:g} epochs"
+    )
+
+
+def _say(process: PartialState, text: str) -> None:
+    if process.is_main_process:
+        typer.echo(text)
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of this clone, with a mark if it has changes, or ``None`` outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
