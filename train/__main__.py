@@ -15,7 +15,7 @@ def main(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/quick.yaml.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SECTION.KEY=VALUE]...", help="Settings in place of the file's."),
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings in place of the file's."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last whole checkpoint.")

@@ -23,9 +23,7 @@ Baseline = Callable[[Sequence[Statement], Sequence[Statement]], npt.NDArray[np.f
 """From training statements and statements to label to probabilities of shape (rows, 3)."""
 
 
-def majority(
-    train: Sequence[Statement], test: Sequence[Statement]
-) -> npt.NDArray[np.float64]:
+def majority(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[np.float64]:
     """Gives every statement the label shares of the training statements."""
     counts = np.bincount(_labels(train), minlength=len(LABELS))
     return np.tile(counts / counts.sum(), (len(test), 1))

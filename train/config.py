@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 
@@ -101,6 +102,10 @@ class Fit(_Section):
         class_weights: ``balanced`` weighs labels by their inverse frequency.
         patience: Evaluations without a better validation macro-F1 before stopping.
         dropout: Dropout in the encoder, in place of the base model's own.
+        freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
+            parameters, which on few rows learn rows rather than words.
+        precision: ``auto`` is bf16 on a GPU and fp32 on a processor, whose results then do not
+            depend on which processor it is; ``bf16`` is faster on those that have it.
     """
 
     epochs: float = Field(4, gt=0)
@@ -113,6 +118,8 @@ class Fit(_Section):
     class_weights: Literal["none", "balanced"] = "none"
     patience: int = Field(3, ge=1)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    freeze_embeddings: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class Evaluate(_Section):

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from detente.classifier import Classifier, Prediction
-from detente.encoding import PairEncoder
+from detente.encoding import PairEncoder, as_target
 from detente.errors import ModelError
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.runtimes.onnx_runtime import OnnxRuntime
@@ -51,16 +52,16 @@ class Comparison:
         The bounds are those of the design: agreement at least 98.5 %, mean |Δp| at most 0.01,
         macro-F1 at most one point lower, on at least ``minimum`` statements.
         """
-        bounds = {
-            f"only {self.statements} statements compared, needs {minimum}": self.statements
-            >= minimum,
-            f"label agreement {self.label_agreement:.4f} is under 0.985": self.label_agreement
-            >= 0.985,
-            f"mean |Δp| {self.mean_probability_difference:.4f} is over 0.01":
+        checks = (
+            (self.statements >= minimum, f"{self.statements} statements compared, not {minimum}"),
+            (self.label_agreement >= 0.985, f"label agreement is {self.label_agreement:.4f}"),
+            (
                 self.mean_probability_difference <= 0.01,
-            f"macro-F1 falls by {self.macro_f1_drop:.4f}, over 0.01": self.macro_f1_drop <= 0.01,
-        }
-        return [reason for reason, holds in bounds.items() if not holds]
+                f"mean |Δp| is {self.mean_probability_difference:.4f}",
+            ),
+            (self.macro_f1_drop <= 0.01, f"macro-F1 falls by {self.macro_f1_drop:.4f}"),
+        )
+        return [reason for holds, reason in checks if not holds]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures for ``detente.json``."""
@@ -114,8 +115,6 @@ def check_fp32(folder: Path, encoder: PairEncoder, statements: Sequence[Statemen
     Raises:
         ModelError: It is over :data:`LOGIT_TOLERANCE`.
     """
-    from detente.encoding import as_target
-
     pairs = [(s.text, as_target(s.target), None) for s in statements]
     batch = encoder.collate(encoder.encode(pairs))
     onnx = OnnxRuntime(folder / FP32).logits(batch)
@@ -184,5 +183,5 @@ class _Logits(torch.nn.Module):
         return logits
 
 
-def _probabilities(predictions: Sequence[Prediction]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _probabilities(predictions: Sequence[Prediction]) -> npt.NDArray[np.float64]:
     return np.array([[p.probabilities[label] for label in LABELS] for p in predictions])

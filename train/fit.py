@@ -47,6 +47,9 @@ WITHHELD: Final = "a state"
 
 _WHOLE: Final = "whole"
 
+# A small validation split without an error would ask for boundless confidence.
+_LOG_TEMPERATURES: Final = (-1.0, 3.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -59,7 +62,7 @@ class Fitted:
         log: What the Trainer logged, in order.
     """
 
-    model: torch.nn.Module
+    model: Any
     tokenizer: Any
     temperature: float
     log: list[dict[str, Any]]
@@ -104,6 +107,8 @@ def fit(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=_model_config(base, config.fit), dtype=torch.float32
     )
+    if config.fit.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
     collator = Collator(
         encoder,
         weights=_class_weights(train, config.fit),
@@ -249,7 +254,9 @@ def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=fit.warmup,
         weight_decay=fit.weight_decay,
-        bf16=gpu and torch.cuda.is_bf16_supported(),
+        use_cpu=not torch.accelerator.is_available(),
+        bf16=fit.precision == "bf16"
+        or (fit.precision == "auto" and gpu and torch.cuda.is_bf16_supported()),
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         eval_strategy="epoch",
@@ -259,6 +266,8 @@ def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
         metric_for_best_model="macro_f1",
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
+        dataloader_pin_memory=gpu,
+        disable_tqdm=not transformers_logging.is_progress_bar_enabled(),
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
@@ -292,8 +301,7 @@ def _dataset(
     statements: Sequence[Statement], encoder: PairEncoder, *, training: bool = False
 ) -> Dataset:
     pairs = [
-        (s.text, as_target(s.target), as_target(s.source) if s.source else None)
-        for s in statements
+        (s.text, as_target(s.target), as_target(s.source) if s.source else None) for s in statements
     ]
     lengths = map(len, encoder.encode(pairs))
     return Dataset.from_list(
@@ -340,7 +348,7 @@ def _fit_temperature(trainer: Trainer, validation: Dataset) -> float:
         chosen = scaled[np.arange(len(labels)), labels]
         return float((np.logaddexp.reduce(scaled, axis=1) - chosen).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
 
 
 def _fold_temperature(model: torch.nn.Module, temperature: float) -> None:
@@ -351,9 +359,9 @@ def _fold_temperature(model: torch.nn.Module, temperature: float) -> None:
         if isinstance(layer, torch.nn.Linear) and layer.out_features == len(LABELS)
     ][-1]
     with torch.no_grad():
-        last.weight /= temperature
+        last.weight.div_(temperature)
         if last.bias is not None:
-            last.bias /= temperature
+            last.bias.div_(temperature)
 
 
 def show_progress(visible: bool) -> None:

@@ -252,9 +252,7 @@ def _evaluate(
         for baseline in config.evaluate.baselines:
             if baseline in BASELINES:
                 systems[baseline] = BASELINES[baseline](train, test)
-        evaluations.append(
-            evaluate(name, test, systems, bootstrap=config.evaluate.bootstrap)
-        )
+        evaluations.append(evaluate(name, test, systems, bootstrap=config.evaluate.bootstrap))
     return evaluations
 
 

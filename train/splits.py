@@ -99,7 +99,9 @@ def remove_leaks(
 
 def _components(*keys: Sequence[str]) -> list[int]:
     """Numbers the groups of rows that are linked by any of several keys."""
-    rows, columns, offset = [], [], 0
+    rows: list[int] = []
+    columns: list[int] = []
+    offset = 0
     for kind in keys:
         index = {key: i for i, key in enumerate(dict.fromkeys(kind), offset)}
         rows += range(len(kind))

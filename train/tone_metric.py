@@ -71,7 +71,7 @@ def calibration_error(probabilities: Floats, labels: Ints, bins: int = 10) -> fl
     return float(sum(n * abs(c - a) for c, a, n in found) / max(len(labels), 1))
 
 
-def macro_f1_from_confusion(counts: Floats) -> Floats:
+def macro_f1_from_confusion(counts: Floats) -> npt.NDArray[np.float64]:
     """Returns macro-F1 of confusion counts.
 
     Args:
@@ -82,7 +82,8 @@ def macro_f1_from_confusion(counts: Floats) -> Floats:
     """
     right = np.diagonal(counts, axis1=-2, axis2=-1)
     total = counts.sum(axis=-1) + counts.sum(axis=-2)
-    return np.asarray(np.divide(2 * right, total, where=total > 0, out=np.zeros(total.shape)).mean(-1))
+    f1 = np.divide(2 * right, total, where=total > 0, out=np.zeros(total.shape))
+    return np.asarray(f1.mean(axis=-1), dtype=np.float64)
 
 
 class ToneMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no types
@@ -106,7 +107,5 @@ class ToneMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate ships no ty
             features=features,
         )
 
-    def _compute(
-        self, predictions: list[list[float]], references: list[int]
-    ) -> dict[str, Any]:
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
         return tone_metrics(np.asarray(predictions), np.asarray(references))

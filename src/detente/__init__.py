@@ -20,8 +20,8 @@ from detente.errors import (
     UnknownStateError,
 )
 from detente.labels import LABELS
-from detente.states import State, mentions, resolve
 from detente.statement import Statement
+from detente.states import State, mentions, resolve
 
 __version__ = "0.1.0"
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from detente import hub
 from detente.encoding import EncodedPair, PairEncoder, Target, as_target
-from detente.errors import DetenteError, InputError, MissingExtraError, ModelError
-from detente.labels import LABELS, Label, tone_score
+from detente.errors import DetenteError, InputError, ModelError
+from detente.labels import LABELS, Label
 from detente.runtimes import Runtime
 from detente.statement import Statement, check_text
 from detente.states import State, mentions
@@ -229,9 +229,7 @@ class Classifier:
         return softmax(logits)
 
 
-def predict(
-    text: str, target: str | State, *, source: str | State | None = None
-) -> Prediction:
+def predict(text: str, target: str | State, *, source: str | State | None = None) -> Prediction:
     """Returns the tone of a sentence toward a state, by the bundled model.
 
     Args:

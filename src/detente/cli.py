@@ -10,10 +10,11 @@ from typing import Annotated
 
 import typer
 
-from detente import hub, rows
+from detente import __version__, hub, rows
 from detente.classifier import Classifier, Prediction
 from detente.errors import DetenteError, InputError
 from detente.labels import LABELS
+from detente.statement import Statement
 from detente.states import State, candidates
 
 app = typer.Typer(
@@ -40,6 +41,21 @@ Model = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Options of the program as a whole; the help text is the app's own."""
+
+
 @app.command()
 def predict(
     text: Text = None,
@@ -53,20 +69,27 @@ def predict(
 ) -> None:
     """Tell the tone of sentences toward a target state.
 
-    One sentence as TEXT; or a FILE of statements (.jsonl, .csv, .parquet with the columns text
-    and target), or plain text with one sentence a line and --target.
+    The text is TEXT, or one sentence a line in a .txt file or on standard input.
+
+    A file of statements (.jsonl, .csv, .parquet) has the columns text and target.
 
     Example: detente predict "We thank Ankara for its mediation." --target Turkey
     """
-    classifier = Classifier.load(model)
     if file is not None and text is None and file.suffix != ".txt":
+        if target or source:
+            raise InputError(
+                "--target and --source do not go with a table",
+                got=str(file),
+                expected="the columns target and source in the table",
+            )
         statements = rows.read_statements(file)
-        _show(classifier.predict_batch(statements, progress=sys.stderr.isatty()), as_json)
-        return
-    if not target:
+    elif not target:
         raise InputError("--target is missing", expected="a state, such as --target USA")
-    lines = [line for line in _text(text, file).splitlines() if line.strip()] or [""]
-    _show([classifier.predict(line, target, source=source) for line in lines], as_json)
+    else:
+        lines = [line for line in _text(text, file).splitlines() if line.strip()] or [""]
+        statements = [Statement(line, target, source) for line in lines]
+    classifier = Classifier.load(model)
+    _show(classifier.predict_batch(statements, progress=sys.stderr.isatty()), as_json)
 
 
 @app.command()
@@ -102,6 +125,8 @@ def _text(text: str | None, file: Path | None) -> str:
         raise InputError("both TEXT and --file are given", expected="one of them")
     if text is not None:
         return text
+    if file is None and sys.stdin.isatty():
+        raise InputError("there is no text", expected="TEXT, --file, or text on standard input")
     if file is None:
         return sys.stdin.read()
     try:
@@ -138,3 +163,7 @@ def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
         near = ", ".join(state.name for state in candidates(target))
         hint = f" (did you mean {near}?)" if near else ""
         typer.echo(f"Note: {target!r} is no state known to detente; used as given{hint}.", err=True)
+
+
+if __name__ == "__main__":
+    main()

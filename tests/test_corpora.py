@@ -1,0 +1,72 @@
+import pytest
+from conftest import tiny_rows
+
+from detente import DataError
+from detente.rows import write_jsonl
+from train.config import Corpus
+from train.corpora import load_corpus
+from train.splits import SPLITS
+
+
+def official_rows():
+    return [
+        {
+            "id": f"kremlin_en:kr{i}:{j}", "doc_id": f"kr{i}", "date": "2011-11-25",
+            "speaker": "The President", "source": "RUS", "target": "NOR", "target_name": "Norway",
+            "text": f"We value talk number {i} of day {j}.", "label": "conciliatory",
+            "confidence": 0.5, "agreed": True,
+        }
+        for i in range(50) for j in range(3)
+    ]  # fmt: skip
+
+
+def write_official(tmp_path, rows):
+    path = tmp_path / "official" / "annotated.jsonl"
+    write_jsonl(path, rows)
+    return tmp_path
+
+
+def test_official_is_split_by_document_and_without_tweets(tmp_path):
+    rows = official_rows()
+    rows += [rows[0] | {"id": f"trump_tweets:x{i}:0", "text": f"Tweet {i}!"} for i in range(4)]
+    corpus = load_corpus(Corpus(name="official"), write_official(tmp_path, rows))
+    assert corpus.dropped == {"tweet without a stated licence": 4}
+    documents = [{s.doc_id for s in corpus.splits[split]} for split in SPLITS]
+    assert sum(map(len, documents)) == 50 and len(set.union(*documents)) == 50
+    assert all(s.extra == {"cluster": s.doc_id, "confidence": 0.5}
+               for split in SPLITS for s in corpus.splits[split])  # fmt: skip
+    assert corpus.splits["test"]
+
+
+def test_a_wrong_label_in_official_is_named(tmp_path):
+    rows = official_rows()
+    rows[7]["label"] = "hostile"
+    with pytest.raises(DataError, match=r"annotated\.jsonl, row 8: unknown label; got 'hostile'"):
+        load_corpus(Corpus(name="official"), write_official(tmp_path, rows))
+
+
+@pytest.mark.parametrize("key", ["doc_id", "group", None])
+def test_a_table_without_splits_is_split_by_what_it_has(tmp_path, key):
+    rows = [{k: v for k, v in row.items() if k != "split"} for row in tiny_rows(2)]
+    for i, row in enumerate(rows):
+        if key:
+            row[key] = f"d{i // 3}"
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    corpus = load_corpus(Corpus(name="file", path=tmp_path / "t.jsonl"), None)
+    assert corpus.info.name == "t"
+    assert sum(map(len, corpus.splits.values())) == len(rows)
+    if key:
+        clusters = [{s.extra["cluster"] for s in corpus.splits[split]} for split in SPLITS]
+        assert sum(map(len, clusters)) == len(set.union(*clusters))
+
+
+def test_a_split_must_be_known_and_in_every_row(tmp_path):
+    rows = tiny_rows()
+    rows[2]["split"] = "dev"
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    with pytest.raises(DataError, match="row 3: unknown split; got 'dev'"):
+        load_corpus(Corpus(name="file", path=tmp_path / "t.jsonl"), None)
+    del rows[2]["split"]
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    with pytest.raises(DataError, match="row 3: unknown split.*in every row or in none"):
+        load_corpus(Corpus(name="file", path=tmp_path / "t.jsonl"), None)

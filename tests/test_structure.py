@@ -1,0 +1,88 @@
+"""What keeps the project in shape: import order, light imports, public names."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import detente
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Each module may import only from those before it.
+DETENTE = [
+    "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
+    "rows", "cli",
+]  # fmt: skip
+TRAIN = [
+    "config", "splits", "corpora", "base_models", "tone_metric", "fit", "baselines",
+    "evaluation", "export", "card", "run", "__main__",
+]  # fmt: skip
+
+
+def modules(package: str) -> list[tuple[str, Path]]:
+    root = ROOT / ("src/detente" if package == "detente" else "train")
+    return [
+        (path.relative_to(root).parts[0].removesuffix(".py"), path)
+        for path in sorted(root.rglob("*.py"))
+    ]
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize(("package", "order"), [("detente", DETENTE), ("train", TRAIN)])
+def test_imports_go_one_way(package, order):
+    for name, path in modules(package):
+        if name == "__init__":
+            continue
+        allowed = set(order[: order.index(name) + 1])
+        for module in imported(path):
+            parts = module.split(".")
+            if parts[0] == package and len(parts) > 1 and parts[1] in order:
+                assert parts[1] in allowed, f"{path.name} imports {module}"
+
+
+def test_the_package_never_imports_the_pipeline():
+    for _, path in modules("detente"):
+        assert not {m for m in imported(path) if m.split(".")[0] == "train"}, path
+
+
+def test_import_is_light():
+    heavy = ["torch", "transformers", "onnxruntime", "tokenizers", "huggingface_hub", "typer"]
+    code = f"import sys, detente; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names():
+    assert set(detente.__all__) == {
+        "LABELS", "Classifier", "ConfigError", "DataError", "DetenteError", "DetenteWarning",
+        "InputError", "MissingExtraError", "ModelError", "Prediction", "State", "Statement",
+        "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
+    }  # fmt: skip
+    assert all(hasattr(detente, name) for name in detente.__all__)
+
+
+def test_no_module_is_named_like_a_dependency():
+    names = {"datasets", "evaluate", "torch", "transformers", "accelerate", "tokenizers"}
+    for package in ("detente", "train"):
+        assert not names & {path.stem for _, path in modules(package)}
+
+
+def test_every_configuration_is_valid():
+    from train.config import load_config
+
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert load_config(path).run.name == path.stem
