@@ -97,6 +97,7 @@ def tiny_config(base: Path, table: Path, run: Path, *overrides: str) -> Config:
         "fit.epochs=6",
         "fit.patience=6",
         "fit.dropout=0",
+        "fit.precision=fp32",
         "fit.batch_size=4",
         "fit.learning_rate=3e-3",
         "evaluate.bootstrap=100",

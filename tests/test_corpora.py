@@ -70,3 +70,39 @@ def test_a_split_must_be_known_and_in_every_row(tmp_path):
     write_jsonl(tmp_path / "t.jsonl", rows)
     with pytest.raises(DataError, match="row 3: unknown split.*in every row or in none"):
         load_corpus(Corpus(name="file", path=tmp_path / "t.jsonl"), None)
+
+
+def news_row(article, *targets):
+    text = f"In story {article} Ada Smith praised the senator and mocked Bo Jones."
+    return {
+        "primary_gid": f"site_{article}_1_name_0_3", "sentence_normalized": text,
+        "targets": [
+            {"Input.gid": f"site_{article}_1_{m}", "mention": m, "polarity": p, "from": 0, "to": 1}
+            for m, p in targets
+        ],
+    }  # fmt: skip
+
+
+def test_newsmtsc_gives_a_row_a_named_target(tmp_path):
+    rows = [
+        news_row(i, ("Bo Jones", 2.0), ("the senator", 6.0), ("She", 4.0), ("Ada Smith", 4.0))
+        for i in range(40)
+    ]
+    write_jsonl(tmp_path / "newsmtsc" / "train.jsonl", rows[:30])
+    write_jsonl(tmp_path / "newsmtsc" / "devtest_mt.jsonl", rows[30:])
+    corpus = load_corpus(Corpus(name="newsmtsc"), tmp_path)
+    assert corpus.dropped == {"target is a pronoun": 40}
+    assert [(s.target, s.label) for s in corpus.splits["test"][:3]] == [
+        ("Bo Jones", "critical"), ("the senator", "conciliatory"), ("Ada Smith", "neutral"),
+    ]  # fmt: skip
+    assert len(corpus.splits["train"]) + len(corpus.splits["validation"]) == 90
+    articles = [{s.extra["cluster"] for s in corpus.splits[split]} for split in SPLITS]
+    assert not articles[0] & articles[1]
+
+
+def test_a_changed_format_of_newsmtsc_is_named(tmp_path):
+    rows = [news_row(1, ("Bo Jones", 2.0)), news_row(2, ("Bo Jones", 3.0))]
+    for name in ("train.jsonl", "devtest_mt.jsonl"):
+        write_jsonl(tmp_path / "newsmtsc" / name, rows)
+    with pytest.raises(DataError, match=r"train\.jsonl, row 2: not a row of NewsMTSC"):
+        load_corpus(Corpus(name="newsmtsc"), tmp_path)

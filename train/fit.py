@@ -255,8 +255,7 @@ def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
         warmup_steps=fit.warmup,
         weight_decay=fit.weight_decay,
         use_cpu=not torch.accelerator.is_available(),
-        bf16=fit.precision == "bf16"
-        or (fit.precision == "auto" and gpu and torch.cuda.is_bf16_supported()),
+        bf16=fit.precision == "bf16" or (fit.precision == "auto" and _has_bf16()),
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         eval_strategy="epoch",
@@ -272,6 +271,15 @@ def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
         label_names=["labels"],
         report_to="none",
     )
+
+
+def _has_bf16() -> bool:
+    """Returns whether bf16 is computed natively here; emulated it is slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch before 2.12 may not tell: then fp32.
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (transformers is not typed here)

@@ -18,7 +18,7 @@ from detente.hub import sha256
 from train.config import Corpus
 from train.splits import Splits
 
-_MODULES: Final = {"own": "own", "official": "official", "file": "table"}
+_MODULES: Final = {"own": "own", "official": "official", "newsmtsc": "newsmtsc", "file": "table"}
 
 
 @dataclass(frozen=True, slots=True)
