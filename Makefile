@@ -20,7 +20,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt requirements-base-models.txt
 	touch $@
 
 demo: venv
-	$(RUN) scripts/demo.py
+	$(RUN) -m scripts.demo
 
 test: venv check
 	$(RUN) -m pytest

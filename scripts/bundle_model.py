@@ -1,4 +1,4 @@
-"""python scripts/bundle_model.py RUN STATEMENTS...: make a run's model the bundled default.
+"""python -m scripts.bundle_model RUN STATEMENTS...: make a run's model the bundled default.
 
 Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
 STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and

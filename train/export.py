@@ -24,6 +24,10 @@ from train.tone_metric import tone_metrics
 
 FP32: Final = "onnx/model.onnx"
 INT8: Final = "onnx/model_int8.onnx"
+KEPT_FP32: Final = tuple(f"layer.{layer}/output/dense/MatMul" for layer in range(3))
+"""Products that int8 leaves in fp32: what enters them has outliers in the first layers of
+MiniLM, and one scale for all of it rounds the rest away. Measured on 1,513 sentences: with them
+in int8 98.4 % of the labels agree with fp32 and mean |Δp| is 0.0127, without 99.1 % and 0.0077."""
 LOGIT_TOLERANCE: Final = 1e-3
 """The most that fp32 logits of the two runtimes may differ."""
 
@@ -132,6 +136,8 @@ def check_fp32(folder: Path, encoder: PairEncoder, statements: Sequence[Statemen
 def export_int8(source: Path, target: Path) -> None:
     """Quantises an fp32 export to int8: weights per channel, activations as they come.
 
+    The products of :data:`KEPT_FP32` stay as they are.
+
     ``reduce_range`` keeps weights to seven bits, so that the sums of AVX2 processors without
     VNNI cannot overflow and one file serves all of them.
 
@@ -139,18 +145,21 @@ def export_int8(source: Path, target: Path) -> None:
         source: The fp32 file.
         target: Where the int8 file goes.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        nodes = [node.name for node in onnx.load(prepared).graph.node]
         quantize_dynamic(
             str(prepared),
             str(target),
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=[name for name in nodes if name.endswith(KEPT_FP32)],
         )
 
 
