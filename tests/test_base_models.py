@@ -1,20 +1,64 @@
+import zipfile
+
 import pytest
 from conftest import ROOT
 
 from detente import ModelError
+from detente.hub import sha256
 from train import base_models
-from train.base_models import BASE_MODELS, find_base_model
+from train.base_models import BASE_MODELS, BaseModel, find_base_model, public_name
 
 
 def test_a_local_folder_is_taken_as_it_is(tiny_base):
     assert find_base_model(str(tiny_base)) == tiny_base
 
 
-@pytest.mark.parametrize("name", list(BASE_MODELS))
-def test_a_known_name_comes_from_its_package_and_is_checked(name):
-    folder = find_base_model(name)
+def test_a_known_name_comes_from_its_package_and_is_checked():
+    folder = find_base_model("sentence-transformers/all-MiniLM-L6-v2")
     assert (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()
-    assert BASE_MODELS[name].package in (ROOT / "requirements-base-models.txt").read_text()
+
+
+def test_packages_are_pinned_and_listed():
+    listed = [(ROOT / f"requirements-{f}.txt").read_text() for f in ("base-models", "mpnet")]
+    for model in BASE_MODELS.values():
+        assert len(model.sha256) == 64
+        assert any(set(model.packages) <= set(text.splitlines()) for text in listed)
+
+
+def test_a_copy_in_parts_is_put_together_once(tiny_base, monkeypatch, tmp_path):
+    """As all-mpnet-base-v2 comes: a zip archive cut into pieces, one to a package."""
+    archive = tmp_path / "whole.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in base_models._FILES:
+            path = tiny_base / name
+            file.write(path, f"tiny/{name}") if path.exists() else file.writestr(f"tiny/{name}", "")
+    content, parts = archive.read_bytes(), []
+    for i in range(3):
+        parts.append(tmp_path / f"tiny.zip.00{i + 1}")
+        parts[-1].write_bytes(content[i * len(content) // 3 : (i + 1) * len(content) // 3])
+    found = {f"part-{i}": [Located(part)] for i, part in enumerate(parts)}
+    monkeypatch.setattr(base_models.metadata, "files", found.__getitem__)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = BaseModel(
+        name="nobody/tiny", sha256=sha256(tiny_base / "model.safetensors"), licence="MIT",
+        packages=tuple(f"{name}==1" for name in found), folder="tiny",
+    )  # fmt: skip
+    monkeypatch.setitem(BASE_MODELS, model.name, model)
+    folder = find_base_model(model.name)
+    assert folder == tmp_path / "cache" / "detente" / "base_models" / "tiny"
+    for part in parts:
+        part.unlink()
+    assert find_base_model(model.name) == folder
+
+
+class Located:
+    """Stands for a file of an installed package."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def locate(self):
+        return self.path
 
 
 def test_other_weights_under_a_known_name_are_refused(tiny_base, monkeypatch, tmp_path):
@@ -37,6 +81,12 @@ def test_a_folder_without_safetensors_is_refused(tmp_path):
         find_base_model(str(tmp_path))
 
 
-def test_packages_are_pinned():
-    for model in base_models.BASE_MODELS.values():
-        assert "==" in model.package and len(model.sha256) == 64
+@pytest.mark.parametrize("name", ["./my base", "../x", "a b/c", "-"])
+def test_a_name_that_no_hub_takes_is_an_error_of_ours(name):
+    with pytest.raises(ModelError, match="the base model is not on this machine"):
+        find_base_model(name)
+
+
+def test_a_local_folder_is_called_by_its_last_name(tiny_base):
+    assert public_name(str(tiny_base)) == tiny_base.name
+    assert public_name("owner/name") == "owner/name"

@@ -22,8 +22,14 @@ def test_the_card_shows_the_runs_own_figures(metrics, tiny_run):
 
 def test_its_metadata_is_valid(metrics):
     data = ModelCard(render_card(metrics)).data
-    assert data.license == "apache-2.0" and data.pipeline_tag == "text-classification"
-    assert data.base_model == metrics["config"]["base"]["name"]
+    assert data.license == "other"  # a user's own table: its licence is not ours to state
+    assert data.pipeline_tag == "text-classification"
+    assert data.base_model == "base0"
+    metrics["data"]["tiny"]["licence"] = "MIT"
+    metrics["config"]["base"]["name"] = "sentence-transformers/all-MiniLM-L6-v2"
+    data = ModelCard(render_card(metrics)).data
+    assert data.license == "apache-2.0"
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def test_a_missing_figure_is_an_error(metrics):

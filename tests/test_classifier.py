@@ -25,13 +25,13 @@ def probabilities(prediction):
 
 
 def test_a_prediction_holds_together(classifier):
-    found = classifier.predict("We thank France today.", "paris", source="KEN")
+    found = classifier.predict("We thank France today.", "Paris", source="KEN")
     assert found.label == max(found.probabilities, key=found.probabilities.get)
     assert tuple(found.probabilities) == LABELS
     assert sum(found.probabilities.values()) == pytest.approx(1)
     p = found.probabilities
     assert found.score == p["conciliatory"] - p["critical"]
-    assert str(found.target) == "paris" or found.target.code == "FRA"
+    assert found.target.code == "FRA"
     assert found.source.code == "KEN" and found.span is None and found.tokens_cut == 0
     assert found.to_row()["source"] == "KEN"
 
@@ -107,11 +107,18 @@ def test_predict_iter_is_lazy_and_in_order(classifier):
         ("no pair", "statement 1: not a statement"),
         ({"text": "a", "target": "b"}, "statement 1: not a statement"),
         (("a", "b", "c"), "statement 1: not a statement"),
+        (None, "statement 1: not a statement"),
     ],
 )
 def test_a_bad_statement_is_named_by_its_position(classifier, statement, says):
     with pytest.raises(InputError, match=says):
         classifier.predict_batch([("Fine.", "FRA"), statement])
+
+
+def test_predict_iter_names_positions_in_the_whole_stream(classifier):
+    rows = [("We mention Peru.", "PER")] * 2060 + [("", "PER")]
+    with pytest.raises(InputError, match="statement 2060: text is empty"):
+        list(classifier.predict_iter(rows))
 
 
 def test_a_long_sentence_says_what_was_cut(classifier):
@@ -151,6 +158,8 @@ def test_wrong_arguments(classifier, tiny_model):
         Classifier.load(tiny_model, runtime="tpu")
     with pytest.raises(ModelError, match="no such model; got 'nowhere'"):
         Classifier.load("nowhere")
+    with pytest.raises(ModelError, match="a revision goes with a hub id"):
+        Classifier.load(tiny_model, revision="v1")
 
 
 def test_softmax_is_stable():

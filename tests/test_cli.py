@@ -55,6 +55,25 @@ def test_reading_a_document(capsys, tiny_model, tmp_path):
     assert code == 0 and "No state is named" in out
 
 
+def test_a_pipe_gets_the_whole_table(capsys, tiny_model):
+    sentence = "We thank a state today :smile: a state we mention."
+    target = "Saint Vincent and the Grenadines"
+    code, out, _ = run(capsys, "predict", sentence, "-t", target, "-m", str(tiny_model))
+    assert code == 0 and target in out and sentence in out
+
+
+def test_table_columns_are_carried_into_json(capsys, tiny_model, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,text,target,note\na7,We thank Peru.,Peru,first\n")
+    arguments = ["predict", "-f", str(path), "-m", str(tiny_model), "--json"]
+    code, out, _ = run(capsys, *arguments)
+    row = json.loads(out)
+    assert code == 0 and (row["id"], row["note"], row["target"]) == ("a7", "first", "PER")
+    assert row["model"] == str(tiny_model)
+    code, _, err = run(capsys, *arguments, "-t", "Chile")
+    assert code == 2 and "do not go with a table" in err
+
+
 def test_an_unknown_target_is_said(capsys, tiny_model):
     code, _, err = run(capsys, "predict", "We thank it.", "-t", "Frrance", "-m", str(tiny_model))
     assert code == 0 and "no state known to detente" in err and "did you mean France" in err

@@ -112,6 +112,7 @@ def test_the_command_writes_a_whole_folder(tiny_run, tiny_table, tmp_path, capsy
 
 def test_predictions_keep_the_gold_label():
     evaluation = evaluate("x", STATEMENTS, {"model": noisy(0.5)})
-    rows = prediction_rows(evaluation)
+    rows = prediction_rows(evaluation, "m")
+    assert {r["model"] for r in rows} == {"m"}
     assert [r["gold"] for r in rows] == [s.label for s in STATEMENTS]
     assert {r["label"] for r in rows} <= {"critical", "neutral", "conciliatory"}

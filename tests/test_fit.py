@@ -111,7 +111,8 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tiny_base, tiny_table,
 def test_the_folded_temperature_is_the_best(tiny_base, tiny_table, tmp_path):
     # A third of the labels wrong: the best temperature is neither zero nor boundless.
     muddled = [replace(s, label="neutral") if i % 3 else s for i, s in enumerate(VALIDATION)]
-    config = tiny_config(tiny_base, tiny_table, tmp_path / "r")
+    longer = ("fit.epochs=16", "fit.patience=16")
+    config = tiny_config(tiny_base, tiny_table, tmp_path / "r", *longer)
     fitted = fit(config, TRAIN, muddled, tmp_path / "t")
     batch = collator(make_encoder(fitted.tokenizer, 64))(
         [

@@ -63,10 +63,37 @@ def test_a_broken_manifest_is_an_error_of_ours(folder, content):
 
 
 @pytest.mark.parametrize(
+    "files",
+    [None, ["config.json"], {"config.json": {}}, {"../x": {"bytes": 1, "sha256": ""}}],
+)
+def test_a_manifest_of_another_shape_is_an_error_of_ours(folder, files):
+    (folder / MANIFEST).write_text(json.dumps({"files": files}))
+    with pytest.raises(ModelError, match="not a manifest|leads out of the folder"):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "onnx/other.onnx", 7])
+def test_only_onnx_files_of_the_manifest_are_run(folder, name):
+    change(folder / "detente.json", onnx_file=name)
+    write_manifest(folder)
+    with pytest.raises(ModelError, match="onnx_file: the ONNX file is not in the manifest"):
+        Classifier.load(folder)
+
+
+def test_weights_that_the_manifest_does_not_name_are_refused(folder):
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["files"]["model.safetensors"]
+    (folder / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="model.safetensors: the file is not in the manifest"):
+        Classifier.load(folder, runtime="torch")
+
+
+@pytest.mark.parametrize(
     ("file", "values", "says"),
     [
         ("detente.json", {"template": {"text_pair": "{target}!"}}, "another pair template"),
         ("detente.json", {"max_tokens": 0}, "max_tokens: not a positive number; got 0"),
+        ("config.json", {"id2label": None}, "the model has other labels"),
         ("config.json", {"id2label": {"0": "NEG", "1": "POS"}}, "the model has other labels"),
         (
             "config.json",
@@ -93,3 +120,5 @@ def test_nonsense_with_a_right_checksum_is_an_error_of_ours(folder, name):
 def test_an_unreachable_hub_is_named():
     with pytest.raises(ModelError, match="nobody/nothing@v1: cannot be fetched from the hub"):
         Classifier.load("nobody/nothing", revision="v1")
+    with pytest.raises(ModelError, match="cannot be fetched from the hub"):
+        Classifier.load("my runs/quick model")

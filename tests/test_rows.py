@@ -70,6 +70,7 @@ def test_a_label_can_be_demanded(tmp_path):
         ("a.jsonl", b"\n\n", "the file has no rows"),
         ("a.jsonl", b'{"text": "\xff"}\n', "not UTF-8"),
         ("a.jsonl", b"[" * 100_000, "not valid JSON"),
+        ("a.jsonl", b'{"text": ' + b"9" * 5000 + b"}", "not valid JSON"),
         ("a.csv", b'text,target\n"open,FRA\n', "not valid CSV"),
         ("a.csv", b"text,target\nYes.\n", "row 1: the row has more or fewer cells"),
         ("a.parquet", b"PAR1 no", "not valid Parquet"),

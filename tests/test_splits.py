@@ -37,6 +37,7 @@ def test_shares_are_met_and_other_groups_stay_when_rows_are_added():
 def test_normalised_ignores_case_blanks_and_signs():
     assert normalised("“We  regret it!”") == normalised("we regret it") == "weregretit"
     assert normalised("Мы сожалеем.") == "мысожалеем"
+    assert normalised("😀!") == "😀!" != normalised("…")
 
 
 def test_leaks_are_removed_from_the_earlier_split_across_corpora():

@@ -71,6 +71,16 @@ def test_blank_cells_count_as_absent():
     assert statement.label is None and statement.date is None
 
 
+def test_nan_counts_as_absent_and_ids_are_text():
+    row = {"text": "Yes.", "target": "FRA", "doc_id": float("nan"), "id": 7, "source": " "}
+    statement = Statement.from_row(row)
+    assert statement.doc_id is None and statement.source is None and statement.id == "7"
+    with pytest.raises(InputError, match="id is not a string"):
+        Statement("Yes.", "FRA", id=7)
+    with pytest.raises(InputError, match="speaker holds a lone surrogate"):
+        Statement("Yes.", "FRA", speaker="\ud83d")
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(InputError, match="column 'target' is missing.*got.*'txt'"):
         Statement.from_row({"text": "Yes.", "txt": 1})

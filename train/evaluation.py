@@ -6,6 +6,7 @@ does it for the test split of each corpus.
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from detente.encoding import as_target
 from detente.errors import DataError, DetenteError
 from detente.labels import LABEL_TO_ID, LABELS, tone_score
 from detente.rows import read_statements, whole_file, write_json, write_jsonl
-from detente.statement import Statement
+from detente.statement import COLUMNS, Statement
 from train.baselines import BASELINES
 from train.fit import withhold_targets
 from train.tone_metric import calibration_bins, macro_f1_from_confusion, tone_metrics
@@ -112,6 +113,12 @@ def cluster_of(statement: Statement) -> str:
     return str(cluster)
 
 
+def phenomena_of(statement: Statement) -> list[str]:
+    """Returns the phenomena a statement is marked with; a table of a user's may have none."""
+    phenomena = statement.extra.get("phenomena")
+    return [str(name) for name in phenomena] if isinstance(phenomena, list) else []
+
+
 def table(evaluation: Evaluation) -> str:
     """Returns the systems beside each other as a Markdown table, in percent."""
     lines = [
@@ -136,15 +143,21 @@ def table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def prediction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Returns the statements with what the model says of them, as scored rows."""
+def prediction_rows(evaluation: Evaluation, model: str) -> list[dict[str, Any]]:
+    """Returns the statements with what the model says of them, as scored rows.
+
+    Args:
+        evaluation: With the model's probabilities.
+        model: The name of the model, for the column of that name.
+    """
     p = evaluation.probabilities[MODEL]
     rows = []
     for statement, row, score in zip(evaluation.statements, p, tone_score(p), strict=True):
-        extra = {k: v for k, v in statement.extra.items() if k in ("cluster", "phenomena")}
-        found = statement.to_row() | extra
-        found["gold"] = found.pop("label")
-        found |= {"corpus": evaluation.name, "label": LABELS[int(row.argmax())]}
+        known = statement.to_row()
+        found: dict[str, Any] = {name: known[name] for name in COLUMNS if name in known}
+        found |= {"gold": found.pop("label"), "cluster": cluster_of(statement)}
+        found |= {"phenomena": phenomena_of(statement), "corpus": evaluation.name}
+        found |= {"model": model, "label": LABELS[int(row.argmax())]}
         found |= {"score": round(float(score), 6)}
         found |= {f"p_{label}": round(float(x), 6) for label, x in zip(LABELS, row, strict=True)}
         rows.append(found)
@@ -173,7 +186,7 @@ def main(
     twin: Annotated[
         str | None, typer.Option(help="A target-blind model, as training writes it.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples for the intervals.")] = 1000,
 ) -> None:
     """Evaluate a model on a table of labelled statements."""
     if out.exists():
@@ -188,11 +201,13 @@ def main(
         train = read_statements(baselines_from, labelled=True)
         systems |= {name: baseline(train, statements) for name, baseline in BASELINES.items()}
     evaluation = evaluate(data.stem, statements, systems, bootstrap=bootstrap)
-    partial = out.with_name(f"{out.name}.partial")
-    write_report(evaluation, partial)
-    write_json(partial / "metrics.json", {data.stem: evaluation.metrics})
-    write_jsonl(partial / "predictions.jsonl", prediction_rows(evaluation))
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
+        partial = Path(scratch) / "whole"
+        write_report(evaluation, partial)
+        write_json(partial / "metrics.json", {data.stem: evaluation.metrics})
+        write_jsonl(partial / "predictions.jsonl", prediction_rows(evaluation, model))
+        partial.rename(out)
     typer.echo(table(evaluation))
 
 
@@ -227,7 +242,7 @@ def _slices(
     """Returns rows, accuracy and macro-F1 of each slice with enough rows."""
     members: dict[str, list[int]] = defaultdict(list)
     for row, s in enumerate(statements):
-        for phenomenon in s.extra.get("phenomena", ()):
+        for phenomenon in phenomena_of(s):
             members[f"phenomenon: {phenomenon}"].append(row)
         for low, high, words in _LENGTHS:
             if low < len(s.text) <= high:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from scipy.optimize import minimize_scalar
 from tokenizers import Tokenizer
@@ -35,8 +36,10 @@ from transformers.utils import logging as transformers_logging
 
 from detente.classifier import softmax
 from detente.encoding import PairEncoder, as_target
-from detente.errors import DataError
+from detente.errors import ConfigError, DataError
+from detente.hub import read_json
 from detente.labels import LABEL_TO_ID, LABELS
+from detente.rows import write_json
 from detente.statement import Statement
 from train.base_models import find_base_model
 from train.config import Config, Fit
@@ -46,6 +49,7 @@ WITHHELD: Final = "a state"
 """The target of every statement for the target-blind twin."""
 
 _WHOLE: Final = "whole"
+_FITTED: Final = "fitted"
 
 # A small validation split without an error would ask for boundless confidence.
 _LOG_TEMPERATURES: Final = (-1.0, 3.0)
@@ -60,12 +64,14 @@ class Fitted:
         tokenizer: The tokenizer that goes with it, as transformers saves it.
         temperature: What the logits were divided by.
         log: What the Trainer logged, in order.
+        seconds: Time spent training, over all starts of the run.
     """
 
     model: Any
     tokenizer: Any
     temperature: float
     log: list[dict[str, Any]]
+    seconds: float
 
 
 def withhold_targets(statements: Sequence[Statement]) -> list[Statement]:
@@ -91,6 +97,7 @@ def fit(
         resume: Continue from the last whole checkpoint in ``folder``, if there is one.
 
     Raises:
+        ConfigError: The configuration does not go with the base model or with this machine.
         DataError: A split is empty.
         ModelError: The base model is not to be had.
     """
@@ -100,13 +107,23 @@ def fit(
                 f"there are no {name} statements",
                 fix="Add rows, or a column `split` that says which rows are for what.",
             )
+    if torch.cuda.device_count() > 1 and PartialState().num_processes == 1:
+        raise ConfigError(
+            "several GPUs and one process",
+            got=f"{torch.cuda.device_count()} GPUs",
+            fix="Start with `accelerate launch -m train CONFIG`, or show one GPU to it with "
+            "CUDA_VISIBLE_DEVICES=0.",
+        )
     set_seed(config.run.seed)
     base = find_base_model(config.base.name)
     tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=config.base.max_tokens)
+    if resume and (finished := _load_fitted(folder / _FITTED, tokenizer)):
+        return finished
     encoder = make_encoder(tokenizer, config.base.max_tokens)
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=_model_config(base, config.fit), dtype=torch.float32
     )
+    _check_length(config, model.config)
     if config.fit.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     collator = Collator(
@@ -132,10 +149,18 @@ def fit(
             _MarkWhole(),
         ],
     )
-    trainer.train(resume_from_checkpoint=_last_whole(folder) if resume else None)
+    # The main process clears broken checkpoints away before the others look.
+    with PartialState().main_process_first():
+        checkpoint = _last_whole(folder) if resume else None
+    trainer.train(resume_from_checkpoint=checkpoint)
     temperature = _fit_temperature(trainer, _dataset(validation, encoder))
     _fold_temperature(trainer.model, temperature)
-    return Fitted(trainer.model, tokenizer, temperature, trainer.state.log_history)
+    seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
+    fitted = Fitted(trainer.model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
+    if PartialState().is_main_process:
+        _save_fitted(fitted, folder / _FITTED)
+    PartialState().wait_for_everyone()
+    return fitted
 
 
 def make_encoder(tokenizer: Any, max_tokens: int) -> PairEncoder:  # noqa: ANN401 (no types)
@@ -211,7 +236,7 @@ def weighted_cross_entropy(
         outputs: The model's outputs; ``logits`` of shape (rows, 3).
         labels: Shape (rows, 3): a weight times a distribution over the labels.
         num_items_in_batch: Elements of ``labels`` over all accumulated batches, as the Trainer
-            counts them: three a row. ``None`` when evaluating.
+            counts them: three a row. ``None`` stands for this batch alone.
 
     Returns:
         The mean loss a row, as a scalar.
@@ -232,9 +257,10 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
 
 
 class _MarkWhole(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint once all of its files are written: the Trainer calls this last."""
+    """Marks a checkpoint once all processes have written their files of it."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        PartialState().wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
@@ -276,13 +302,13 @@ def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
 def _has_bf16() -> bool:
     """Returns whether bf16 is computed natively here; emulated it is slower than fp32."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch before 2.12 may not tell: then fp32.
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Older versions of torch do not tell: then fp32.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (transformers is not typed here)
+def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (no types)
     config = AutoConfig.from_pretrained(
         base,
         num_labels=len(LABELS),
@@ -341,6 +367,33 @@ def _last_whole(folder: Path) -> str | None:
             shutil.rmtree(checkpoint)
     whole = [c for c in checkpoints if c.exists()]
     return str(whole[-1]) if whole else None
+
+
+def _save_fitted(fitted: Fitted, folder: Path) -> None:
+    """Keeps a finished training, so that a stop in what follows does not cost it."""
+    fitted.model.save_pretrained(folder)
+    rest = {"temperature": fitted.temperature, "log": fitted.log, "seconds": fitted.seconds}
+    write_json(folder / f"{_FITTED}.json", rest)
+
+
+def _load_fitted(folder: Path, tokenizer: Any) -> Fitted | None:  # noqa: ANN401 (no types)
+    """Returns a training that was finished before, or ``None``."""
+    if not (folder / f"{_FITTED}.json").is_file():
+        return None
+    rest = read_json(folder / f"{_FITTED}.json")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return Fitted(model.eval(), tokenizer, rest["temperature"], rest["log"], rest["seconds"])
+
+
+def _check_length(config: Config, model_config: Any) -> None:  # noqa: ANN401 (no types)
+    positions = getattr(model_config, "max_position_embeddings", None)
+    if positions is not None and config.base.max_tokens > positions:
+        raise ConfigError(
+            "longer than the base model reads",
+            where="base.max_tokens",
+            got=config.base.max_tokens,
+            expected=f"at most {positions} for {config.base.name}",
+        )
 
 
 def _fit_temperature(trainer: Trainer, validation: Dataset) -> float:

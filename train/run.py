@@ -6,11 +6,12 @@ Everything is made in ``<run.dir>.partial``, which takes the name ``run.dir`` at
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ from detente.encoding import TEMPLATE, PairEncoder
 from detente.errors import ConfigError
 from detente.hub import SETTINGS, read_json, write_manifest
 from detente.labels import LABELS
-from detente.rows import write_json, write_jsonl
+from detente.rows import whole_file, write_json, write_jsonl
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement
+from train.base_models import public_name
 from train.baselines import BASELINES
 from train.card import render_card
 from train.config import Config
@@ -52,6 +54,9 @@ from train.splits import SPLITS, LeakageReport, Split, remove_leaks
 
 _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
                     "tokenizers", "torch", "transformers")  # fmt: skip
+
+
+_DATA: Final = "data.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Data:
                 "licence": corpus.info.licence,
                 "citation": corpus.info.citation,
                 "labels": corpus.info.labels,
+                "language": corpus.info.language,
                 "shippable": corpus.info.shippable,
                 "sha256": dict(corpus.files),
                 "dropped": dict(corpus.dropped),
@@ -103,6 +109,10 @@ def load_data(config: Config) -> Data:
     names = [corpus.info.name for corpus in corpora]
     if len(set(names)) < len(names):
         raise ConfigError("two corpora have the same name", where="data.corpora", got=names)
+    if not any(spec.test for spec in config.data.corpora):
+        raise ConfigError(
+            "no corpus is reported on", where="data.corpora", fix="Set `test: true` for one."
+        )
     splits, leakage = remove_leaks({corpus.info.name: corpus.splits for corpus in corpora})
     return Data(corpora, splits, leakage)
 
@@ -123,16 +133,15 @@ def train(config: Config, *, resume: bool = False) -> Path:
         ModelError: The base model is not to be had, or an export failed its check.
     """
     process = PartialState()
+    environment = _environment()
     data = load_data(config)
     partial = config.run.dir.with_name(f"{config.run.dir.name}.partial")
     if process.is_main_process:
-        _prepare(partial, config, resume)
+        _prepare(partial, config, data, resume)
     process.wait_for_everyone()
     _say(process, _plan(config, data))
 
-    started = time.monotonic()
     fitted = _fit(config, data, partial / "checkpoints", resume)
-    seconds = time.monotonic() - started
     twin = None
     if "target_blind" in config.evaluate.baselines:
         _say(process, "training the target-blind twin")
@@ -151,14 +160,14 @@ def train(config: Config, *, resume: bool = False) -> Path:
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "results": {e.name: e.metrics for e in evaluations},
         "training": {
-            "seconds": round(seconds, 1),
+            "seconds": round(fitted.seconds, 1),
             "updates": max((entry.get("step", 0) for entry in fitted.log), default=0),
             "temperature": fitted.temperature,
             "device": _device(),
         },
         "onnx": {"fp32_largest_logit_difference": difference},
         "data": data.summary(),
-        "environment": _environment(),
+        "environment": environment,
         "config": config.to_yaml(),
     }
     _write_results(partial, metrics, evaluations, fitted)
@@ -167,13 +176,13 @@ def train(config: Config, *, resume: bool = False) -> Path:
     for evaluation in evaluations:
         typer.echo(f"\n{evaluation.name}, test split: {len(evaluation.statements)} statements\n")
         typer.echo(table(evaluation))
-    typer.echo(f"\nThe run is in {config.run.dir}, trained in {seconds / 60:.1f} minutes.")
+    typer.echo(f"\nThe run is in {config.run.dir}, trained in {fitted.seconds / 60:.1f} minutes.")
     return config.run.dir
 
 
-def _prepare(partial: Path, config: Config, resume: bool) -> None:
+def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
     """Makes the working folder, or checks that the one there is this run's."""
-    yaml = YAML()
+    read = {corpus.info.name: dict(corpus.files) for corpus in data.corpora}
     if config.run.dir.exists():
         raise ConfigError(
             "the folder is there already",
@@ -187,7 +196,7 @@ def _prepare(partial: Path, config: Config, resume: bool) -> None:
                 where=str(partial),
                 fix="Continue it with --resume, or remove it.",
             )
-        before = YAML(typ="safe").load((partial / "config.yaml").read_text("utf-8"))
+        before, read_before = _started_with(partial)
         if before != config.to_yaml():
             changed = [k for k in before if before[k] != config.to_yaml().get(k)]
             raise ConfigError(
@@ -196,9 +205,31 @@ def _prepare(partial: Path, config: Config, resume: bool) -> None:
                 got=f"differences in {', '.join(changed)}",
                 fix="Pass the same settings, or remove the folder.",
             )
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "config.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(config.to_yaml(), file)
+        if read_before != read:
+            raise ConfigError(
+                "the data changed since the run was started",
+                where=str(partial),
+                got=read,
+                expected=str(read_before),
+                fix="Remove the folder and start again.",
+            )
+        return
+    with whole_file(partial / "config.yaml") as file:
+        YAML().dump(config.to_yaml(), file)
+    write_json(partial / _DATA, read)
+
+
+def _started_with(partial: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the configuration and the data checksums of an unfinished run."""
+    try:
+        config = YAML(typ="safe").load((partial / "config.yaml").read_text("utf-8"))
+        return config, json.loads((partial / _DATA).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the unfinished run cannot be read ({error})",
+            where=str(partial),
+            fix="Remove the folder and start again.",
+        ) from error
 
 
 def _fit(config: Config, data: Data, folder: Path, resume: bool) -> Fitted:
@@ -229,7 +260,7 @@ def _write_model(
         "labels": list(LABELS),
         "max_tokens": config.base.max_tokens,
         "onnx_file": onnx_file,
-        "base_model": config.base.name,
+        "base_model": public_name(config.base.name),
         "temperature": fitted.temperature,
     }
     write_json(folder / SETTINGS, settings)
@@ -261,7 +292,8 @@ def _write_results(
 ) -> None:
     write_json(partial / "metrics.json", metrics)
     write_jsonl(
-        partial / "predictions.jsonl", [row for e in evaluations for row in prediction_rows(e)]
+        partial / "predictions.jsonl",
+        [row for e in evaluations for row in prediction_rows(e, metrics["name"])],
     )
     write_jsonl(partial / "log.jsonl", fitted.log)
     for evaluation in evaluations:
@@ -282,13 +314,11 @@ def _describe_model(folder: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def _finish(partial: Path, final: Path) -> None:
-    import shutil
-
-    for name in ("checkpoints", "twin-checkpoints"):
-        shutil.rmtree(partial / name, ignore_errors=True)
     if (partial / "twin").is_dir():
         write_manifest(partial / "twin")
     os.replace(partial, final)
+    for name in ("checkpoints", "twin-checkpoints"):
+        shutil.rmtree(final / name, ignore_errors=True)
 
 
 def _plan(config: Config, data: Data) -> str:
@@ -324,8 +354,15 @@ def _environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # such as onnxruntime under the name of a GPU build
+        return None
 
 
 def _git_commit() -> str | None:

@@ -1,7 +1,8 @@
 """Splits that do not leak: by group, the same on every machine, with a report.
 
 Rows that share a document, a contrast set or a sentence stay together. Which split a group
-falls into depends on its own name alone, so that adding rows moves no others.
+falls into depends on its own name alone, so that new rows move no others, unless they share a
+sentence with two groups and so join them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ Splits = Mapping[Split, Sequence[Statement]]
 
 
 def normalised(text: str) -> str:
-    """Returns the lower-case letters and digits of a text: equal for equal sentences."""
-    return re.sub(r"[\W_]+", "", text.lower())
+    """Returns the lower-case letters and digits of a text: equal for equal sentences.
+
+    A text without any is returned as it is.
+    """
+    return re.sub(r"[\W_]+", "", text.lower()) or text
 
 
 def split_by_group(

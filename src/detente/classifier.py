@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,7 +57,7 @@ class Prediction:
         return self.probabilities["conciliatory"] - self.probabilities["critical"]
 
     def to_row(self) -> dict[str, Any]:
-        """Returns the prediction as a flat row, with the columns that scored files have."""
+        """Returns the prediction as a flat row: scored files add the name of the model."""
         row: dict[str, Any] = {
             "text": self.sentence,
             "target": _code(self.target),
@@ -69,6 +69,8 @@ class Prediction:
             row["source"] = _code(self.source)
         if self.span is not None:
             row["start"], row["end"] = self.span
+        if self.tokens_cut:
+            row["tokens_cut"] = self.tokens_cut
         return row
 
 
@@ -150,9 +152,19 @@ class Classifier:
         Raises:
             InputError: A statement cannot be read; the message gives its position.
         """
-        if batch_size < 1:
-            raise InputError("batch_size is not positive", got=batch_size, expected="at least 1")
-        triples = [_read_statement(i, statement) for i, statement in enumerate(statements)]
+        _check_batch_size(batch_size)
+        return self._predict_batch(statements, batch_size, progress=progress)
+
+    def _predict_batch(
+        self,
+        statements: Sequence[StatementLike],
+        batch_size: int,
+        *,
+        progress: bool = False,
+        first: int = 0,
+    ) -> list[Prediction]:
+        """Does the work of :meth:`predict_batch`; ``first`` is the first one's position."""
+        triples = [_read_statement(i, statement) for i, statement in enumerate(statements, first)]
         unique = list(dict.fromkeys(triples))
         encoded = self.encoder.encode(unique)
         probabilities = self._probabilities(encoded, batch_size, progress=progress)
@@ -174,9 +186,12 @@ class Classifier:
         Raises:
             InputError: A statement cannot be read.
         """
+        _check_batch_size(batch_size)
         remaining = iter(statements)
+        first = 0
         while chunk := list(islice(remaining, _CHUNK)):
-            yield from self.predict_batch(chunk, batch_size=batch_size)
+            yield from self._predict_batch(chunk, batch_size, first=first)
+            first += len(chunk)
 
     def read(
         self, document: str, source: str | State | None = None, *, language: str = "en"
@@ -276,6 +291,11 @@ def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName) -> Runtime:
     return OnnxRuntime(folder.path / folder.onnx_file)
 
 
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise InputError("batch_size is not positive", got=batch_size, expected="at least 1")
+
+
 Triple = tuple[str, Target, Target | None]
 
 
@@ -291,7 +311,7 @@ def _read_statement(position: int, statement: StatementLike) -> Triple:
     try:
         if isinstance(statement, Statement):
             return _triple(statement.text, statement.target, statement.source)
-        if isinstance(statement, Mapping | str) or len(statement) != 2:
+        if not isinstance(statement, tuple | list) or len(statement) != 2:
             raise InputError(
                 "not a statement", got=statement, expected="a Statement or a (text, target) pair"
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -75,7 +76,8 @@ def predict(
 
     Example: detente predict "We thank Ankara for its mediation." --target Turkey
     """
-    if file is not None and text is None and file.suffix != ".txt":
+    carried: Sequence[Mapping[str, Any]] = ()
+    if file is not None and text is None and file.suffix.lower() != ".txt":
         if target or source:
             raise InputError(
                 "--target and --source do not go with a table",
@@ -83,13 +85,16 @@ def predict(
                 expected="the columns target and source in the table",
             )
         statements = rows.read_statements(file)
+        carried = [statement.to_row() for statement in statements]
     elif not target:
         raise InputError("--target is missing", expected="a state, such as --target USA")
     else:
-        lines = [line for line in _text(text, file).splitlines() if line.strip()] or [""]
-        statements = [Statement(line, target, source) for line in lines]
+        found = _text(text, file)
+        lines = [found] if text is not None else [x for x in found.split("\n") if x.strip()]
+        statements = [Statement(line, target, source) for line in lines or [""]]
     classifier = Classifier.load(model)
-    _show(classifier.predict_batch(statements, progress=sys.stderr.isatty()), as_json)
+    predictions = classifier.predict_batch(statements, progress=sys.stderr.isatty())
+    _show(predictions, as_json, classifier.name, carried)
 
 
 @app.command()
@@ -104,11 +109,12 @@ def read(
 
     Example: detente read --file speech.txt --source RUS
     """
-    predictions = Classifier.load(model).read(_text(text, file), source)
+    classifier = Classifier.load(model)
+    predictions = classifier.read(_text(text, file), source)
     if not predictions and not as_json:
         typer.echo("No state is named in the text.")
         return
-    _show(predictions, as_json)
+    _show(predictions, as_json, classifier.name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -127,28 +133,35 @@ def _text(text: str | None, file: Path | None) -> str:
         return text
     if file is None and sys.stdin.isatty():
         raise InputError("there is no text", expected="TEXT, --file, or text on standard input")
-    if file is None:
-        return sys.stdin.read()
     try:
-        return file.read_text("utf-8")
+        content = sys.stdin.buffer.read() if file is None else file.read_bytes()
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=str(file)) from error
+        where = str(file or "standard input")
+        raise InputError(f"cannot be read ({error})", where=where) from error
 
 
-def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
+def _show(
+    predictions: Sequence[Prediction],
+    as_json: bool,
+    model: str,
+    carried: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Prints predictions as a table, or as JSON lines with the columns of the input rows."""
     if as_json:
-        for prediction in predictions:
-            typer.echo(json.dumps(prediction.to_row(), ensure_ascii=False))
+        for row, prediction in zip(carried or repeat({}), predictions, strict=False):
+            scored = {**row, **prediction.to_row(), "model": model}
+            typer.echo(json.dumps(scored, ensure_ascii=False, default=str))
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("target", "tone"):
-        table.add_column(heading, no_wrap=True)
+    table.add_column("target")
+    table.add_column("tone", no_wrap=True)
     for heading in ("score", *(f"P({label})" for label in LABELS)):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("sentence", overflow="fold")
+    table.add_column("sentence", min_width=30)
     for prediction in predictions:
         probabilities = (f"{p:.2f}" for p in prediction.probabilities.values())
         table.add_row(
@@ -158,7 +171,9 @@ def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
             *probabilities,
             prediction.sentence,
         )
-    Console().print(table, markup=False)
+    # A pipe has no width of its own: wide enough there to keep each row on few lines.
+    console = Console(emoji=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
     for target in dict.fromkeys(p.target for p in predictions if not isinstance(p.target, State)):
         near = ", ".join(state.name for state in candidates(target))
         hint = f" (did you mean {near}?)" if near else ""

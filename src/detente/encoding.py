@@ -93,7 +93,8 @@ class PairEncoder:
         """Encodes (sentence, target, source or None) triples, in their order.
 
         Raises:
-            InputError: The pair text alone takes more than half of ``max_tokens``.
+            InputError: The pair is too long, and its second half alone takes more than half of
+                ``max_tokens``.
         """
         texts = [(sentence, pair_text(target, source)) for sentence, target, source in pairs]
         encodings = self.tokenizer.encode_batch(texts)

@@ -23,6 +23,7 @@ DEFAULT: Final = "default"
 MANIFEST: Final = "manifest.json"
 SETTINGS: Final = "detente.json"
 _NEEDED: Final = ("config.json", "tokenizer.json", SETTINGS)
+_WEIGHTS: Final = ("model.safetensors",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ def locate(model: str | Path, revision: str | None = None) -> ModelFolder:
         ModelError: There is no such model, it cannot be fetched, or its files are not right.
     """
     name = str(model)
+    if revision is not None and (name == DEFAULT or Path(model).is_dir()):
+        raise ModelError(
+            "a revision goes with a hub id, not with a model on this machine", got=revision
+        )
     if name == DEFAULT:
         folder = Path(str(resources.files("detente") / "default_model"))
     elif Path(model).is_dir():
@@ -89,8 +94,7 @@ def open_folder(folder: Path, name: str) -> ModelFolder:
             expected=repr(TEMPLATE),
             fix="Load it with the detente version that made it.",
         )
-    labels = tuple(config.get("id2label", {}).get(str(i)) for i in range(len(LABELS)))
-    if labels != LABELS or len(config["id2label"]) != len(LABELS):
+    if config.get("id2label") != {str(i): label for i, label in enumerate(LABELS)}:
         raise ModelError(
             "the model has other labels",
             where=f"{folder / 'config.json'}: id2label",
@@ -101,8 +105,8 @@ def open_folder(folder: Path, name: str) -> ModelFolder:
         path=folder,
         name=name,
         max_tokens=_positive_int(settings, "max_tokens", folder / SETTINGS),
-        onnx_file=settings.get("onnx_file"),
-        pad_id=int(config.get("pad_token_id") or 0),
+        onnx_file=_listed(settings.get("onnx_file"), folder),
+        pad_id=pad_id if isinstance(pad_id := config.get("pad_token_id"), int) else 0,
         settings=settings,
     )
 
@@ -120,7 +124,10 @@ def verify(folder: Path) -> None:
             where=str(folder),
             expected="a model folder written by `python -m train`",
         )
-    files = read_json(folder / MANIFEST).get("files", {})
+    files = _manifest(folder)
+    for name in _WEIGHTS:
+        if (folder / name).is_file() and name not in files:
+            raise ModelError("the file is not in the manifest", where=str(folder / name))
     for name in _NEEDED:
         if name not in files or not (folder / name).is_file():
             raise ModelError(
@@ -179,9 +186,40 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    files = read_json(folder / MANIFEST).get("files")
+    if not isinstance(files, dict) or not all(
+        isinstance(entry, dict) and {"bytes", "sha256"} <= set(entry) for entry in files.values()
+    ):
+        raise ModelError(
+            "not a manifest",
+            where=str(folder / MANIFEST),
+            expected='{"files": {name: {"bytes": …, "sha256": …}}}',
+        )
+    for name in files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ModelError(
+                "a name leads out of the folder", where=str(folder / MANIFEST), got=name
+            )
+    return files
+
+
+def _listed(onnx_file: object, folder: Path) -> str | None:
+    """Returns the ONNX file that the settings name, if the manifest vouches for it."""
+    if onnx_file is None:
+        return None
+    if not isinstance(onnx_file, str) or onnx_file not in _manifest(folder):
+        raise ModelError(
+            "the ONNX file is not in the manifest",
+            where=f"{folder / SETTINGS}: onnx_file",
+            got=onnx_file,
+        )
+    return onnx_file
+
+
 def _positive_int(settings: dict[str, Any], key: str, path: Path) -> int:
     value = settings.get(key)
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelError("not a positive number", where=f"{path}: {key}", got=value)
     return value
 
@@ -193,12 +231,11 @@ def _is_hub_id(model: str) -> bool:
 
 def _fetch(model: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     wanted: Iterable[str] = ("*.json", "*.txt", "*.md", "*.safetensors", "onnx/*.onnx")
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(wanted)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # network, hub and validation errors share no base class
         raise ModelError(
             f"cannot be fetched from the hub, and is not in its cache ({error})",
             where=f"{model}@{revision or 'main'}",

@@ -126,7 +126,11 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
                 yield number, value
     except UnicodeDecodeError as error:
         raise _not_utf8(path, number + 1) from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
             f"not valid JSON ({error})",
             where=f"{path}, row {number}",
@@ -150,6 +154,8 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
                 yield number, row
     except UnicodeDecodeError as error:
         raise _not_utf8(path, number + 1) from error
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from error
     except csv.Error as error:
         raise DataError(
             f"not valid CSV ({error})",
@@ -167,7 +173,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
         with parquet.ParquetFile(path) as file:
             batches = (batch.to_pylist() for batch in file.iter_batches())
             yield from enumerate(chain.from_iterable(batches), 1)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, OverflowError, ValueError) as error:
         raise DataError(f"not valid Parquet ({error})", where=str(path)) from error
 
 

@@ -86,8 +86,9 @@ class Statement:
         """Checks every field, and turns the label and the date into their own types."""
         check_text(self.text)
         check_text(self.target, "target")
-        if self.source is not None:
-            check_text(self.source, "source")
+        for name in ("source", "speaker", "doc_id", "id"):
+            if getattr(self, name) is not None:
+                check_text(getattr(self, name), name)
         if self.label is not None:
             object.__setattr__(self, "label", parse_label(self.label))
         object.__setattr__(self, "date", _parse_date(self.date))
@@ -110,11 +111,7 @@ class Statement:
                     expected="the columns text and target, and optionally "
                     + ", ".join(COLUMNS[2:]),
                 )
-        optional = {
-            name: value
-            for name in COLUMNS[2:]
-            if (value := row.get(name)) is not None and value != ""
-        }
+        optional = {name: row[name] for name in COLUMNS[2:] if not _is_blank(row.get(name))}
         for name in ("speaker", "doc_id", "id"):
             if name in optional:
                 optional[name] = str(optional[name])
@@ -129,6 +126,11 @@ class Statement:
         return {name: value for name, value in known.items() if value is not None} | dict(
             self.extra
         )
+
+
+def _is_blank(value: object) -> bool:
+    """Returns whether a cell is empty: nothing, blanks, or the NaN that tables fill in."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
 
 
 def _parse_date(value: object) -> dt.date | None:

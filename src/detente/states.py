@@ -44,7 +44,8 @@ class Kind(StrEnum):
     STATE = "state"
     """A member of the United Nations."""
     NON_MEMBER = "non-member"
-    """An observer of the United Nations, or a state that only some states recognise."""
+    """An observer of the United Nations, a state in free association with a member, or one that
+    only some states recognise."""
     HISTORICAL = "historical"
     """A state that no longer exists."""
     ORGANISATION = "organisation"

@@ -2,7 +2,7 @@
 
 An adapter is a module with ``INFO`` and ``load(spec, root) -> LoadedCorpus``. Statements carry
 in ``extra`` what training and reporting use: ``cluster`` (rows that belong together: a contrast
-set or a document), ``phenomena`` (a list of names) and ``confidence`` (in [0, 1]).
+set or a document) and, where the corpus has them, ``phenomena`` (a list of names).
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from detente.hub import sha256
 from train.config import Corpus
 from train.splits import Splits
 
+OWN_TABLE: Final = "the user's own"
+"""The licence of a table that a user brings."""
+
 _MODULES: Final = {"own": "own", "official": "official", "newsmtsc": "newsmtsc", "file": "table"}
 
 
@@ -31,7 +34,8 @@ class CorpusInfo:
         citation: Where it comes from.
         language: ISO 639 codes.
         labels: What its labels mean here, and who gave them.
-        shippable: Weights that learned from it may be published.
+        shippable: Weights that learned from it may be published; of a user's own table the
+            user decides.
     """
 
     name: str

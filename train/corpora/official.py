@@ -46,10 +46,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         if statement.id is not None and statement.id.startswith(_TWEETS):
             dropped["tweet without a stated licence"] += 1
             continue
-        extra = {
-            "cluster": statement.doc_id or statement.id,
-            "confidence": float(statement.extra.get("confidence", 1.0)),
-        }
-        kept.append(dataclasses.replace(statement, extra=extra))
+        cluster = statement.doc_id or statement.text
+        kept.append(dataclasses.replace(statement, extra={"cluster": cluster}))
     splits = split_by_group(kept, shares=(0.7, 0.1, 0.2))
     return LoadedCorpus(INFO, splits, checksums(path), dropped)

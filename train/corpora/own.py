@@ -35,7 +35,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     splits: dict[Split, list[Statement]] = {name: [] for name in SPLITS}
     for number, statement in enumerate(read_statements(PATH, labelled=True), 1):
         split, group = statement.extra.get("split"), statement.extra.get("group")
-        if split not in splits or not group:
+        if not isinstance(split, str) or split not in splits or not group:
             raise DataError(
                 "split or group is wrong",
                 where=f"{PATH}, row {number}",

@@ -13,7 +13,7 @@ from detente.errors import ConfigError, DataError
 from detente.rows import read_statements
 from detente.statement import Statement
 from train.config import Corpus
-from train.corpora import CorpusInfo, LoadedCorpus, checksums
+from train.corpora import OWN_TABLE, CorpusInfo, LoadedCorpus, checksums
 from train.splits import SPLITS, Split, normalised, split_by_group
 
 
@@ -29,7 +29,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     statements = [dataclasses.replace(s, extra={**s.extra, "cluster": _cluster(s)}) for s in read]
     info = CorpusInfo(
         name=spec.path.stem,
-        licence="the user's own",
+        licence=OWN_TABLE,
         citation=spec.path.name,
         language="unknown",
         labels="as given in the table",
@@ -43,7 +43,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     splits: dict[Split, list[Statement]] = {name: [] for name in SPLITS}
     for number, statement in enumerate(statements, 1):
         split = statement.extra.get("split")
-        if split not in splits:
+        if not isinstance(split, str) or split not in splits:
             raise DataError(
                 "unknown split",
                 where=f"{spec.path}, row {number}",
@@ -55,4 +55,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
 
 
 def _cluster(statement: Statement) -> str:
-    return str(statement.doc_id or statement.extra.get("group") or normalised(statement.text))
+    group = statement.extra.get("group")
+    if statement.doc_id is not None or group is None or group != group or group == "":
+        return statement.doc_id or normalised(statement.text)
+    return str(group)

@@ -53,7 +53,7 @@ class OnnxRuntime:
 
 
 def _cores() -> int:
-    """Returns the cores this process may use, which in a container are fewer than there are."""
+    """Returns the cores this process may run on, by its affinity where the system has one."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -12,7 +12,7 @@ from detente.errors import MissingExtraError, ModelError
 
 
 class TorchRuntime:
-    """Runs a checkpoint with transformers: bf16 on a GPU, fp32 on the processor.
+    """Runs a checkpoint with transformers, in fp32: what the ONNX export is compared with.
 
     Args:
         folder: A Hugging Face sequence-classification folder.
@@ -28,16 +28,22 @@ class TorchRuntime:
     def __init__(self, folder: Path, device: str | None = None) -> None:
         try:
             import torch
+            from safetensors import SafetensorError
             from transformers import AutoModelForSequenceClassification
         except ImportError as error:
             raise MissingExtraError.of("the torch runtime", "torch") from error
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+            if missing := sorted(loading["missing_keys"]):
+                raise ValueError(f"it lacks {', '.join(missing[:3])}")
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"transformers cannot load the checkpoint ({error})",
                 where=str(folder),
