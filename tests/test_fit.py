@@ -9,7 +9,14 @@ from sklearn.metrics import log_loss
 from detente import DataError, Statement
 from detente.encoding import PairEncoder
 from detente.labels import LABEL_TO_ID
-from train.fit import Collator, fit, make_encoder, weighted_cross_entropy, withhold_targets
+from train.fit import (
+    Collator,
+    _dataset,
+    fit,
+    make_encoder,
+    weighted_cross_entropy,
+    withhold_targets,
+)
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 TRAIN = [s for s in STATEMENTS if s.extra["split"] == "train"]
@@ -31,14 +38,18 @@ def collator(encoder: PairEncoder, **changes) -> Collator:
 def rows(n=6, training=True):
     return [
         {"row": i, "text": "We thank France.", "target": "FRA", "source": "USA", "label": i % 3,
-         "training": training}
+         "weight": 1.0, "training": training}
         for i in range(n)
     ]  # fmt: skip
 
 
+def units(*arguments):
+    return [{"rows": [row]} for row in rows(*arguments)]
+
+
 def test_the_loss_is_torchs_with_weights_and_smoothing(encoder):
     weights, logits = np.array([0.5, 1.0, 2.0]), torch.randn(6, 3)
-    batch = collator(encoder, weights=weights, smoothing=0.2)(rows())
+    batch = collator(encoder, weights=weights, smoothing=0.2)(units())
     ours = weighted_cross_entropy({"logits": logits}, batch["labels"])
     theirs = torch.nn.functional.cross_entropy(
         logits, torch.tensor([0, 1, 2] * 2), label_smoothing=0.2, reduction="none"
@@ -50,7 +61,7 @@ def test_the_loss_is_torchs_with_weights_and_smoothing(encoder):
 
 def test_accumulated_batches_add_up_to_the_whole(encoder):
     logits = torch.randn(6, 3)
-    labels = collator(encoder)(rows())["labels"]
+    labels = collator(encoder)(units())["labels"]
     whole = weighted_cross_entropy({"logits": logits}, labels)
     parts = [
         weighted_cross_entropy({"logits": logits[i : i + 2]}, labels[i : i + 2], labels.numel())
@@ -65,12 +76,38 @@ def test_sources_are_withheld_by_epoch_and_only_in_training(encoder):
     def without(epoch, training=True):
         c = collator(encoder, source_dropout=0.5)
         c.epoch = epoch
-        ids = c(rows(200, training))["input_ids"]
+        ids = c(units(200, training))["input_ids"]
         return (ids[:, -1] == 0).numpy()  # rows without source are shorter, hence padded
 
     assert 0.35 < without(0).mean() < 0.65
     assert (without(0) == without(0)).all() and (without(0) != without(1)).any()
     assert not without(0, training=False).any()
+
+
+def test_absent_targets_are_neutral_and_really_absent(encoder):
+    states = ["France", "Peru", "Japan", "United States"]
+    c = collator(encoder, absent_targets=0.5, states=states)
+    seen = [c._augmented(row) for row in rows(300)]
+    changed = [row for row in seen if row["target"] != "FRA"]
+    # Half are drawn; a quarter of those draw France and a quarter the source, and stay.
+    assert 0.15 < len(changed) / 300 < 0.35
+    assert {row["target"] for row in changed} == {"Peru", "Japan"}
+    assert {row["label"] for row in changed} == {LABEL_TO_ID["neutral"]}
+    assert all(a == b for a, b in zip(rows(300), seen, strict=True) if b["target"] == "FRA")
+    assert [c._augmented(row) for row in rows(300)] == seen
+
+
+def test_rows_of_one_sentence_are_one_unit_with_their_weight(encoder):
+    pair = [
+        Statement("We thank Peru and not Chile.", "PER", label="conciliatory"),
+        Statement("We thank Peru and not Chile.", "CHL", label="neutral"),
+    ]
+    found = _dataset([*pair, TRAIN[0]], encoder, contrast_weight=2.0)
+    assert [len(unit["rows"]) for unit in found] == [2, 1]
+    assert [row["weight"] for unit in found for row in unit["rows"]] == [2, 2, 1]
+    labels = collator(encoder)(list(found))["labels"]
+    assert labels.sum(dim=1).tolist() == [2, 2, 1]
+    assert [len(unit["rows"]) for unit in _dataset(pair, encoder)] == [1, 1]
 
 
 def test_the_twin_sees_no_state():
@@ -116,8 +153,8 @@ def test_the_folded_temperature_is_the_best(tiny_base, tiny_table, tmp_path):
     fitted = fit(config, TRAIN, muddled, tmp_path / "t")
     batch = collator(make_encoder(fitted.tokenizer, 64))(
         [
-            {"row": i, "text": s.text, "target": s.target, "source": s.source, "training": False,
-             "label": LABEL_TO_ID[s.label]}
+            {"rows": [{"row": i, "text": s.text, "target": s.target, "source": s.source,
+                       "weight": 1.0, "training": False, "label": LABEL_TO_ID[s.label]}]}
             for i, s in enumerate(muddled)
         ]
     )  # fmt: skip

@@ -75,12 +75,19 @@ class Data(_Section):
         corpora: The mixture; each corpus brings its own splits.
         source_dropout: Share of training rows, drawn anew each epoch, whose source is
             withheld, so that the model also works without one.
+        absent_targets: Share of training rows, drawn anew each epoch, that ask for a state the
+            sentence does not name. Their tone is neutral by rule 1 of the codebook, and the
+            model has to find its target in the sentence rather than hear the mood of it.
+        contrast_weight: Weight of a training row whose sentence also stands with another label
+            toward another state: the rows that only their target tells apart.
         withhold_target: Train the target-blind twin: every target reads "a state".
     """
 
     root: Folder | None = None
     corpora: tuple[Corpus, ...] = Field(min_length=1, strict=False)
     source_dropout: Share = 0.3
+    absent_targets: Share = 0.0
+    contrast_weight: float = Field(1.0, gt=0)
     withhold_target: bool = False
 
 

@@ -8,7 +8,7 @@ last one that has it.
 from __future__ import annotations
 
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,12 +35,13 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from detente.classifier import softmax
-from detente.encoding import PairEncoder, as_target
+from detente.encoding import PairEncoder, Target, as_target
 from detente.errors import ConfigError, DataError
 from detente.hub import read_json
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.rows import write_json
 from detente.statement import Statement
+from detente.states import mentions
 from train.base_models import find_base_model
 from train.config import Config, Fit
 from train.tone_metric import tone_metrics
@@ -131,6 +132,8 @@ def fit(
         weights=_class_weights(train, config.fit),
         smoothing=config.fit.label_smoothing,
         source_dropout=config.data.source_dropout,
+        absent_targets=0.0 if config.data.withhold_target else config.data.absent_targets,
+        states=[str(as_target(s.target)) for s in train],
         seed=config.run.seed,
         segments=getattr(model.config, "type_vocab_size", 0) > 1,
     )
@@ -138,7 +141,7 @@ def fit(
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_dataset(train, encoder, training=True),
+        train_dataset=_dataset(train, encoder, contrast_weight=config.data.contrast_weight),
         eval_dataset=_dataset(validation, encoder),
         data_collator=collator,
         compute_loss_func=weighted_cross_entropy,
@@ -175,8 +178,21 @@ class Collator:
     The packed ``labels`` have shape (rows, 3): each row's label distribution times its weight,
     so that class weights, smoothing and, later, soft labels need no column of their own.
 
-    In training each row's source is withheld with a fixed probability. The draw depends on
-    seed, epoch and row alone, so that a resumed run sees what an undisturbed one would.
+    In training each row's source is withheld with a fixed probability, and with another one
+    its target is exchanged for a state that the sentence does not name, toward which its tone
+    is neutral. The draws depend on seed, epoch and row alone, so that a resumed run sees what
+    an undisturbed one would.
+
+    Args:
+        encoder: Makes token ids.
+        weights: Shape (3,), the weight of each label.
+        smoothing: Share of a row's weight spread evenly over the labels.
+        source_dropout: Share of training rows without source.
+        absent_targets: Share of training rows with a target that the sentence does not name.
+        states: What such targets are drawn from: those of the training rows, so that a state
+            that is often talked about is often absent.
+        seed: Of the draws.
+        segments: Whether the encoder takes token types.
 
     Attributes:
         epoch: The epoch that the draws belong to.
@@ -190,39 +206,45 @@ class Collator:
         smoothing: float,
         source_dropout: float,
         seed: int,
+        absent_targets: float = 0.0,
+        states: Sequence[str] = (),
         segments: bool,
     ) -> None:
         self.encoder, self.segments, self.seed = encoder, segments, seed
-        self.source_dropout = source_dropout
+        self.source_dropout, self.absent_targets = source_dropout, absent_targets
+        self._states = np.asarray(states)
         smooth = (1 - smoothing) * np.eye(len(LABELS)) + smoothing / len(LABELS)
         self._hard = np.eye(len(LABELS), dtype=np.float32)
         self._packed = (weights[:, None] * smooth).astype(np.float32)
         self.epoch = 0
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Collates rows of :func:`_dataset` into ``input_ids``, masks and ``labels``."""
-        pairs = [
-            (
-                row["text"],
-                as_target(row["target"]),
-                as_target(row["source"]) if row["source"] and not self._drops(row) else None,
-            )
-            for row in rows
-        ]
-        batch = self.encoder.collate(self.encoder.encode(pairs))
+    def __call__(self, units: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collates units of :func:`_dataset` into ``input_ids``, masks and ``labels``."""
+        rows = [row for unit in units for row in unit["rows"]]
+        rows = [self._augmented(row) if row["training"] else row for row in rows]
+        batch = self.encoder.collate(self.encoder.encode([_triple(row) for row in rows]))
         if not self.segments:
             del batch["token_type_ids"]
         labels = np.stack(
-            [(self._packed if row["training"] else self._hard)[row["label"]] for row in rows]
+            [
+                row["weight"] * (self._packed if row["training"] else self._hard)[row["label"]]
+                for row in rows
+            ]
         )
         tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        return tensors | {"labels": torch.from_numpy(labels)}
+        return tensors | {"labels": torch.from_numpy(labels.astype(np.float32))}
 
-    def _drops(self, row: Mapping[str, Any]) -> bool:
-        if not row["training"]:
-            return False
-        draw = np.random.default_rng((self.seed, self.epoch, row["row"])).random()
-        return bool(draw < self.source_dropout)
+    def _augmented(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        draws = np.random.default_rng((self.seed, self.epoch, row["row"]))
+        source = None if draws.random() < self.source_dropout else row["source"]
+        if draws.random() >= self.absent_targets:
+            return {**row, "source": source}
+        named = {str(mention.state) for mention in mentions(row["text"])}
+        named |= {str(as_target(name)) for name in (row["target"], row["source"]) if name}
+        absent = str(draws.choice(self._states))
+        if absent in named or absent in row["text"]:
+            return {**row, "source": source}
+        return {**row, "source": source, "target": absent, "label": LABEL_TO_ID["neutral"]}
 
 
 def weighted_cross_entropy(
@@ -331,25 +353,57 @@ def _class_weights(statements: Sequence[Statement], fit: Fit) -> npt.NDArray[np.
     return np.array([len(statements) / (len(LABELS) * max(counts[label], 1)) for label in LABELS])
 
 
+def _triple(row: Mapping[str, Any]) -> tuple[str, Target, Target | None]:
+    source = as_target(row["source"], "source") if row["source"] else None
+    return row["text"], as_target(row["target"]), source
+
+
 def _dataset(
-    statements: Sequence[Statement], encoder: PairEncoder, *, training: bool = False
+    statements: Sequence[Statement],
+    encoder: PairEncoder,
+    *,
+    contrast_weight: float | None = None,
 ) -> Dataset:
-    pairs = [
-        (s.text, as_target(s.target), as_target(s.source) if s.source else None) for s in statements
-    ]
-    lengths = map(len, encoder.encode(pairs))
+    """Builds what the Trainer samples: units of one row, or for training of one sentence.
+
+    Rows that share a sentence are a unit, so that they meet in one batch and what they have in
+    common, the mood of the sentence, cancels out of the gradient.
+
+    Args:
+        statements: Labelled statements.
+        encoder: Tells how long they are.
+        contrast_weight: For training: the weight of rows whose sentence has several labels.
+    """
+    training = contrast_weight is not None
+    units: dict[str, list[int]] = defaultdict(list)
+    for row, s in enumerate(statements):
+        units[s.text if training else str(row)].append(row)
+    pairs = [_triple({"text": s.text, "target": s.target, "source": s.source}) for s in statements]
+    lengths = [len(pair) for pair in encoder.encode(pairs)]
+
+    def weight(rows: list[int]) -> float:
+        contrasting = len({statements[row].label for row in rows}) > 1
+        return contrast_weight if contrasting and contrast_weight is not None else 1.0
+
     return Dataset.from_list(
         [
             {
-                "row": row,
-                "text": s.text,
-                "target": s.target,
-                "source": s.source,
-                "label": LABEL_TO_ID[s.label] if s.label else None,
-                "length": length,
-                "training": training,
+                "length": max(lengths[row] for row in rows),
+                "rows": [
+                    {
+                        "row": row,
+                        "text": s.text,
+                        "target": s.target,
+                        "source": s.source,
+                        "label": LABEL_TO_ID[s.label] if s.label else None,
+                        "weight": weight(rows),
+                        "training": training,
+                    }
+                    for row in rows
+                    for s in (statements[row],)
+                ],
             }
-            for row, (s, length) in enumerate(zip(statements, lengths, strict=True))
+            for rows in units.values()
         ]
     )
 
