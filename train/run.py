@@ -132,7 +132,8 @@ def train(config: Config, *, resume: bool = False) -> Path:
         DataError: A corpus is missing or a row cannot be read.
         ModelError: The base model is not to be had, or an export failed its check.
     """
-    process = PartialState()
+    # Without a GPU accelerate has to be told, or every process takes itself for the only one.
+    process = PartialState(cpu=not torch.accelerator.is_available())
     environment = _environment()
     data = load_data(config)
     partial = config.run.dir.with_name(f"{config.run.dir.name}.partial")
