@@ -6,7 +6,8 @@ from conftest import tiny_rows
 
 from detente import DataError, Statement
 from train.baselines import BASELINES
-from train.evaluation import evaluate, labels_of, main, prediction_rows, table, write_report
+from train.evaluation import evaluate, main, prediction_rows, table, write_report
+from train.tone_metric import labels_of
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows(2)]
 LABELS_TRUE = labels_of(STATEMENTS)

@@ -16,8 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from detente.encoding import as_target
-from detente.labels import LABEL_TO_ID, LABELS
+from detente.labels import LABELS
 from detente.statement import Statement
+from train.tone_metric import labels_of
 
 Baseline = Callable[[Sequence[Statement], Sequence[Statement]], npt.NDArray[np.float64]]
 """From training statements and statements to label to probabilities of shape (rows, 3)."""
@@ -25,7 +26,7 @@ Baseline = Callable[[Sequence[Statement], Sequence[Statement]], npt.NDArray[np.f
 
 def majority(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[np.float64]:
     """Gives every statement the label shares of the training statements."""
-    counts = np.bincount(_labels(train), minlength=len(LABELS))
+    counts = np.bincount(labels_of(train), minlength=len(LABELS))
     return np.tile(counts / counts.sum(), (len(test), 1))
 
 
@@ -39,7 +40,7 @@ def tfidf(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[
         TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2),
     )
     model = make_pipeline(features, LogisticRegression(C=10.0, max_iter=2000))
-    model.fit([_with_target(s) for s in train], _labels(train))
+    model.fit([_with_target(s) for s in train], labels_of(train))
     found = model.predict_proba([_with_target(s) for s in test])
     probabilities = np.zeros((len(test), len(LABELS)))
     probabilities[:, model.classes_] = found
@@ -47,10 +48,6 @@ def tfidf(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[
 
 
 BASELINES: Final[dict[str, Baseline]] = {"majority": majority, "tfidf": tfidf}
-
-
-def _labels(statements: Sequence[Statement]) -> npt.NDArray[np.int64]:
-    return np.array([LABEL_TO_ID[s.label] for s in statements if s.label], dtype=np.int64)
 
 
 def _with_target(statement: Statement) -> str:

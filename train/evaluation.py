@@ -17,15 +17,21 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from detente.classifier import Classifier, Prediction
+from detente.classifier import Classifier
 from detente.encoding import as_target
 from detente.errors import DataError, DetenteError
-from detente.labels import LABEL_TO_ID, LABELS, tone_score
+from detente.labels import LABELS, tone_score
 from detente.rows import read_statements, whole_file, write_json, write_jsonl
 from detente.statement import COLUMNS, Statement
 from train.baselines import BASELINES
 from train.fit import withhold_targets
-from train.tone_metric import calibration_bins, macro_f1_from_confusion, tone_metrics
+from train.tone_metric import (
+    calibration_bins,
+    labels_of,
+    macro_f1_from_confusion,
+    probabilities_of,
+    tone_metrics,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,16 +100,6 @@ def evaluate(
             statements, probabilities[MODEL], labels
         )
     return Evaluation(name, statements, probabilities, metrics)
-
-
-def probabilities_of(predictions: Sequence[Prediction]) -> Floats:
-    """Returns the probabilities of predictions, shape (predictions, 3)."""
-    return np.array([[p.probabilities[label] for label in LABELS] for p in predictions])
-
-
-def labels_of(statements: Sequence[Statement]) -> npt.NDArray[np.int64]:
-    """Returns the label ids of labelled statements."""
-    return np.array([LABEL_TO_ID[s.label] for s in statements if s.label], dtype=np.int64)
 
 
 def cluster_of(statement: Statement) -> str:

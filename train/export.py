@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from detente.classifier import Classifier, Prediction
+from detente.classifier import Classifier
 from detente.encoding import PairEncoder, as_target
 from detente.errors import ModelError
-from detente.labels import LABEL_TO_ID, LABELS
 from detente.runtimes.onnx_runtime import OnnxRuntime
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement
-from train.tone_metric import tone_metrics
+from train.tone_metric import labels_of, probabilities_of, tone_metrics
 
 FP32: Final = "onnx/model.onnx"
 INT8: Final = "onnx/model_int8.onnx"
@@ -167,9 +165,9 @@ def compare(
     checkpoint: Classifier, export: Classifier, statements: Sequence[Statement]
 ) -> Comparison:
     """Compares an export with its checkpoint on labelled statements."""
-    labels = np.array([LABEL_TO_ID[s.label] for s in statements if s.label])
-    before = _probabilities(checkpoint.predict_batch(statements))
-    after = _probabilities(export.predict_batch(statements))
+    labels = labels_of(statements)
+    before = probabilities_of(checkpoint.predict_batch(statements))
+    after = probabilities_of(export.predict_batch(statements))
     f1_before, f1_after = (tone_metrics(p, labels)["macro_f1"] for p in (before, after))
     return Comparison(
         statements=len(statements),
@@ -190,7 +188,3 @@ class _Logits(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(**dict(zip(self.names, inputs, strict=True))).logits
         return logits
-
-
-def _probabilities(predictions: Sequence[Prediction]) -> npt.NDArray[np.float64]:
-    return np.array([[p.probabilities[label] for label in LABELS] for p in predictions])

@@ -65,7 +65,7 @@ class Fitted:
         tokenizer: The tokenizer that goes with it, as transformers saves it.
         temperature: What the logits were divided by.
         log: What the Trainer logged, in order.
-        seconds: Time spent training, over all starts of the run.
+        seconds: Time spent training since the start that finished it.
     """
 
     model: Any
@@ -137,7 +137,7 @@ def fit(
         seed=config.run.seed,
         segments=getattr(model.config, "type_vocab_size", 0) > 1,
     )
-    arguments = _arguments(config, len(train), folder)
+    arguments = _arguments(config, folder)
     trainer = Trainer(
         model=model,
         args=arguments,
@@ -287,7 +287,7 @@ class _MarkWhole(TrainerCallback):  # type: ignore[misc]
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
 
-def _arguments(config: Config, rows: int, folder: Path) -> TrainingArguments:
+def _arguments(config: Config, folder: Path) -> TrainingArguments:
     fit = config.fit
     gpu = torch.cuda.is_available()
     return TrainingArguments(

@@ -44,13 +44,13 @@ from train.evaluation import (
     Evaluation,
     evaluate,
     prediction_rows,
-    probabilities_of,
     table,
     write_report,
 )
 from train.export import FP32, check_fp32, export_fp32
 from train.fit import Fitted, fit, make_encoder, withhold_targets
 from train.splits import SPLITS, LeakageReport, Split, remove_leaks
+from train.tone_metric import probabilities_of
 
 _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
                     "tokenizers", "torch", "transformers")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -10,10 +11,22 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from detente.labels import LABELS
+from detente.classifier import Prediction
+from detente.labels import LABEL_TO_ID, LABELS
+from detente.statement import Statement
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
+
+
+def probabilities_of(predictions: Sequence[Prediction]) -> npt.NDArray[np.float64]:
+    """Returns the probabilities of predictions, shape (predictions, 3)."""
+    return np.array([[p.probabilities[label] for label in LABELS] for p in predictions])
+
+
+def labels_of(statements: Sequence[Statement]) -> npt.NDArray[np.int64]:
+    """Returns the label ids of labelled statements."""
+    return np.array([LABEL_TO_ID[s.label] for s in statements if s.label], dtype=np.int64)
 
 
 def tone_metrics(probabilities: Floats, labels: Ints) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -84,7 +84,7 @@ def open_folder(folder: Path, name: str) -> ModelFolder:
     Raises:
         ModelError: A file is missing or damaged, or the model speaks another contract.
     """
-    verify(folder)
+    files = verify(folder)
     settings, config = read_json(folder / SETTINGS), read_json(folder / "config.json")
     if settings.get("template") != TEMPLATE:
         raise ModelError(
@@ -105,14 +105,17 @@ def open_folder(folder: Path, name: str) -> ModelFolder:
         path=folder,
         name=name,
         max_tokens=_positive_int(settings, "max_tokens", folder / SETTINGS),
-        onnx_file=_listed(settings.get("onnx_file"), folder),
+        onnx_file=_listed(settings.get("onnx_file"), files, folder),
         pad_id=pad_id if isinstance(pad_id := config.get("pad_token_id"), int) else 0,
         settings=settings,
     )
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path) -> dict[str, dict[str, Any]]:
     """Compares every file that the manifest names with its size and sha256.
+
+    Returns:
+        What the manifest records of each file, by its name.
 
     Raises:
         ModelError: The manifest, a file it names or a file every model needs is missing, or
@@ -149,6 +152,7 @@ def verify(folder: Path) -> None:
                 expected=f"{recorded['bytes']} bytes, sha256 {recorded['sha256'][:12]}…",
                 fix="It was damaged or changed: fetch it again, or train again.",
             )
+    return files
 
 
 def write_manifest(folder: Path) -> None:
@@ -204,11 +208,11 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def _listed(onnx_file: object, folder: Path) -> str | None:
+def _listed(onnx_file: object, files: Mapping[str, object], folder: Path) -> str | None:
     """Returns the ONNX file that the settings name, if the manifest vouches for it."""
     if onnx_file is None:
         return None
-    if not isinstance(onnx_file, str) or onnx_file not in _manifest(folder):
+    if not isinstance(onnx_file, str) or onnx_file not in files:
         raise ModelError(
             "the ONNX file is not in the manifest",
             where=f"{folder / SETTINGS}: onnx_file",
