@@ -17,7 +17,7 @@ DETENTE = [
     "rows", "cli",
 ]  # fmt: skip
 TRAIN = [
-    "config", "splits", "corpora", "base_models", "tone_metric", "fit", "baselines",
+    "config", "splits", "corpora", "base_models", "tone_metric", "batches", "fit", "baselines",
     "evaluation", "export", "card", "run", "__main__",
 ]  # fmt: skip
 

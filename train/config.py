@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 
-CorpusName = Literal["own", "official", "newsmtsc", "file"]
+CorpusName = Literal["own", "official", "newsmtsc", "series", "file"]
 Share = Annotated[float, Field(ge=0, le=1)]
 # YAML has neither paths nor tuples: these two are converted, nothing else is.
 Folder = Annotated[Path, Field(strict=False)]
@@ -52,18 +52,20 @@ class Corpus(_Section):
 
     Attributes:
         name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
-        path: The file, for ``file``.
+        path: The file, for ``file``; the soft labels, for ``series``.
         test: Report on this corpus's test split.
+        weight: Factor for its training rows in the loss.
     """
 
     name: CorpusName
     path: Folder | None = None
     test: bool = True
+    weight: float = Field(1.0, gt=0)
 
     @model_validator(mode="after")
     def _path_goes_with_file(self) -> Corpus:
-        if (self.path is None) == (self.name == "file"):
-            raise ValueError("a path goes with `name: file`, and with no other corpus")
+        if (self.path is None) == (self.name in ("file", "series")):
+            raise ValueError("a path goes with `name: file` and `name: series`, and no other")
         return self
 
 
@@ -80,6 +82,8 @@ class Data(_Section):
             model has to find its target in the sentence rather than hear the mood of it.
         contrast_weight: Weight of a training row whose sentence also stands with another label
             toward another state: the rows that only their target tells apart.
+        confidence_weight: Weigh a training row by 0.5 + 0.5 times its column ``confidence``, where
+            it has one in [0, 1].
         withhold_target: Train the target-blind twin: every target reads "a state".
     """
 
@@ -88,6 +92,7 @@ class Data(_Section):
     source_dropout: Share = 0.3
     absent_targets: Share = 0.0
     contrast_weight: float = Field(1.0, gt=0)
+    confidence_weight: bool = False
     withhold_target: bool = False
 
 
@@ -116,9 +121,13 @@ class Fit(_Section):
         label_smoothing: Share of a row's weight spread evenly over the labels.
         class_weights: ``balanced`` weighs labels by their inverse frequency.
         patience: Evaluations without a better validation macro-F1 before stopping.
-        dropout: Dropout in a BERT-like encoder, in place of the base model's own.
+        dropout: Dropout in a BERT-like encoder, in place of its own; attention has none.
         freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
             parameters, which on few rows learn rows rather than words.
+        mention_loss: Weight of two questions asked in training beside the sentence's tone: which
+            words name the target, and the tone at those words; 0 does not ask them.
+        mention_layer: The layer of the encoder that answers the first, counted from 1: two
+            thirds of the way up, so that the layers above can use the answer.
         precision: ``auto`` is bf16 where the device computes in it, which processors with
             AVX-512 BF16 or AMX do as well as GPUs, at 1.7 times the speed; else fp32.
     """
@@ -134,6 +143,8 @@ class Fit(_Section):
     patience: int = Field(3, ge=1)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     freeze_embeddings: bool = False
+    mention_loss: float = Field(0.0, ge=0)
+    mention_layer: int = Field(4, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 

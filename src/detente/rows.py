@@ -97,12 +97,21 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Opens a temporary text file beside ``path`` that takes its place if nothing fails."""
+def whole_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Opens a temporary file beside ``path`` that takes its place if nothing fails.
+
+    Args:
+        path: The file to write; its folder is made.
+        binary: Write bytes rather than UTF-8 text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with (
+            os.fdopen(handle, "wb")
+            if binary
+            else os.fdopen(handle, "w", encoding="utf-8", newline="") as file
+        ):
             yield file
             file.flush()
             os.fsync(file.fileno())

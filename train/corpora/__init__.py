@@ -15,13 +15,22 @@ from typing import Final
 
 from detente.errors import ConfigError, DataError
 from detente.hub import sha256
+from detente.labels import LABELS, Label
 from train.config import Corpus
 from train.splits import Splits
+
+Contrast = tuple[tuple[Label, ...], ...]
+"""Classes of labels that a corpus tells apart. Labels in one class are the same to it; labels in
+none do not occur in it, and nothing is learned of them."""
+
+EACH_LABEL: Final[Contrast] = tuple((label,) for label in LABELS)
+"""What a corpus with all three labels tells apart."""
 
 OWN_TABLE: Final = "the user's own"
 """The licence of a table that a user brings."""
 
-_MODULES: Final = {"own": "own", "official": "official", "newsmtsc": "newsmtsc", "file": "table"}
+_MODULES: Final = {"file": "table"}
+"""Adapters whose module has another name than the corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,8 @@ class CorpusInfo:
         labels: What its labels mean here, and who gave them.
         shippable: Weights that learned from it may be published; of a user's own table the
             user decides.
+        contrast: The classes of labels that it tells apart; a row's label is the first of its
+            class.
     """
 
     name: str
@@ -44,6 +55,7 @@ class CorpusInfo:
     language: str
     labels: str
     shippable: bool
+    contrast: Contrast = EACH_LABEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ def load_corpus(spec: Corpus, root: Path | None) -> LoadedCorpus:
         ConfigError: The corpus needs ``data.root`` and it is not given.
         DataError: A file is missing or a row cannot be read.
     """
-    adapter = import_module(f"train.corpora.{_MODULES[spec.name]}")
+    adapter = import_module(f"train.corpora.{_MODULES.get(spec.name, spec.name)}")
     corpus: LoadedCorpus = adapter.load(spec, root)
     return corpus
 
