@@ -17,7 +17,10 @@ from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 
-CorpusName = Literal["own", "official", "newsmtsc", "series", "file"]
+CorpusName = Literal[
+    "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
+    "file",
+]  # fmt: skip
 Share = Annotated[float, Field(ge=0, le=1)]
 # YAML has neither paths nor tuples: these two are converted, nothing else is.
 Folder = Annotated[Path, Field(strict=False)]
@@ -73,7 +76,7 @@ class Data(_Section):
     """What is trained on.
 
     Attributes:
-        root: The folder of the public corpora (``scripts/fetch_corpora.py`` fetches them).
+        root: The folder of the public corpora (``scripts.fetch_corpora`` fetches them).
         corpora: The mixture; each corpus brings its own splits.
         source_dropout: Share of training rows, drawn anew each epoch, whose source is
             withheld, so that the model also works without one.

@@ -28,6 +28,12 @@ INFO: Final = CorpusInfo(
     language="en",
     labels="probabilities of a teacher model, no human and no annotator",
     shippable=True,
+    split_rule="all to train on",
+    sha256={
+        "kremlin_en.jsonl": "f20b197fb25d39f511e5e9adcdb313e31f44fc299a346c3b21b568d3be8b11c8",
+        "ungdc.jsonl": "1e7c4dbe2990c8f8c405befb8866eac6301d2685816d10993a6c8c07a1b557b5",
+        "us_presidents.jsonl": "3325ac2ae8088e6ec2430e52eb7b210566dbf93fce6e3fa70525d8414e414653",
+    },
 )
 FILES: Final = ("kremlin_en.jsonl", "ungdc.jsonl", "us_presidents.jsonl")
 """The English series; the Russian one is no text for an English encoder."""
@@ -45,7 +51,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     """
     assert spec.path is not None  # the configuration checks it
     soft = dict(_read_soft_labels(spec.path))
-    paths = [corpus_file(root, "series", name) for name in FILES]
+    paths = [corpus_file(root, INFO, name) for name in FILES]
     dropped: Counter[str] = Counter()
     kept: list[Statement] = []
     for statement in read_series(root):
@@ -76,7 +82,7 @@ def read_series(root: Path | None) -> list[Statement]:
         ConfigError: ``data.root`` is not given.
         DataError: A file is missing or a row cannot be read.
     """
-    return [s for name in FILES for s in read_statements(corpus_file(root, "series", name))]
+    return [s for name in FILES for s in read_statements(corpus_file(root, INFO, name))]
 
 
 def text_hash(text: str) -> str:
