@@ -18,7 +18,7 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "config", "splits", "corpora", "base_models", "tone_metric", "batches", "fit", "baselines",
-    "evaluation", "export", "card", "run", "__main__",
+    "evaluation", "contracts", "export", "card", "run", "__main__",
 ]  # fmt: skip
 
 
