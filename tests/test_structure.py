@@ -17,8 +17,8 @@ DETENTE = [
     "rows", "cli",
 ]  # fmt: skip
 TRAIN = [
-    "config", "splits", "corpora", "base_models", "tone_metric", "batches", "fit", "baselines",
-    "evaluation", "contracts", "export", "card", "run", "__main__",
+    "config", "splits", "near_duplicates", "leaks", "corpora", "base_models", "tone_metric",
+    "batches", "fit", "baselines", "evaluation", "contracts", "export", "card", "run", "__main__",
 ]  # fmt: skip
 
 
