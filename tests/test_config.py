@@ -33,7 +33,9 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
         ("data.corpora=[{name: owm}]", r"corpora\.0\.name: input should be 'own', 'official'"),
         ("data.corpora=[{name: file}]", "a path goes with `name: file`"),
         ("data.corpora=[{name: own, hold_out: {source: KEN}}]", "goes with `name: official`"),
-        ("data.corpora=[{name: official, hold_out: {}}]", "either a period or a source"),
+        ("data.corpora=[{name: official, hold_out: {}}]", "either a period, a source or a fold"),
+        ("data.corpora=[{name: official, hold_out: {fold: 5}}]", "less than 5"),
+        ("data.corpora=[{name: plv, hold_out: {source: KEN}}]", "by fold, with `name: plv`"),
         ("data.corpora=[{name: official, hold_out: {sorce: KEN}}]", "hold_out.sorce: unknown key"),
         ("data.corpora=[{name: official, hold_out: {source: Atlantis}}]", "gazetteer knows"),
         (

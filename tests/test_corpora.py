@@ -33,8 +33,9 @@ def test_official_is_split_by_document_and_without_tweets(tmp_path):
     assert corpus.dropped == {"tweet without a stated licence": 4}
     documents = [{s.doc_id for s in corpus.splits[split]} for split in SPLITS]
     assert sum(map(len, documents)) == 50 and len(set.union(*documents)) == 50
-    assert all(s.extra == {"cluster": s.doc_id}
-               for split in SPLITS for s in corpus.splits[split])  # fmt: skip
+    confidence = {row["id"]: row["confidence"] for row in rows}
+    for s in (s for split in SPLITS for s in corpus.splits[split]):
+        assert s.extra == {"cluster": s.doc_id, "confidence": confidence[s.id]}
     assert corpus.splits["test"]
 
 

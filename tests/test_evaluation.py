@@ -103,7 +103,7 @@ def test_the_command_writes_a_whole_folder(tiny_run, tiny_table, tmp_path, capsy
         baselines_from=tiny_table, twin=str(tiny_run / "twin"), bootstrap=100,
     )  # fmt: skip
     found = json.loads((out / "metrics.json").read_text())["tiny"]
-    assert set(found) == {"model", "target_blind", "majority", "tfidf"}
+    assert set(found) == {"model", "target_blind", *BASELINES}
     assert "| target-blind |" in capsys.readouterr().out
     rows = [json.loads(line) for line in (out / "predictions.jsonl").open()]
     assert {"gold", "label", "score", "p_critical", "text", "target"} <= set(rows[0])
@@ -117,3 +117,11 @@ def test_predictions_keep_the_gold_label():
     assert {r["model"] for r in rows} == {"m"}
     assert [r["gold"] for r in rows] == [s.label for s in STATEMENTS]
     assert {r["label"] for r in rows} <= {"critical", "neutral", "conciliatory"}
+
+
+def test_the_lexicon_hears_praise_and_blame_and_knows_no_target():
+    texts = ["We love this wonderful friend.", "They met at noon.", "We hate this terrible crime."]
+    statements = [Statement(text, "FRA", label="neutral") for text in texts]
+    assert BASELINES["lexicon"]([], statements).argmax(axis=1).tolist() == [2, 1, 0]
+    other = [Statement(text, "KEN", label="neutral") for text in texts]
+    assert (BASELINES["lexicon"]([], statements) == BASELINES["lexicon"]([], other)).all()

@@ -155,3 +155,13 @@ def test_the_command_teaches_and_fails_in_one_line():
     failed = command("configs/quick.yaml", "fit.epoch=3")
     assert failed.returncode == 2 and "Did you mean 'epochs'?" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_run_keeps_what_its_contracts_showed(tiny_run):
+    contracts = json.loads((tiny_run / "metrics.json").read_text())["contracts"]
+    assert {name: c["cases"] for name, c in contracts.items()} == {"negation": 1, "quotation": 1}
+    settings = json.loads((tiny_run / "model" / "detente.json").read_text())
+    assert settings["contracts"] == contracts
+    card = (tiny_run / "model" / "README.md").read_text()
+    assert f"| negation | 1 | {contracts['negation']['measure']} |" in card
+    assert (tiny_run / "report" / "contracts" / "contracts.md").is_file()

@@ -100,3 +100,12 @@ def test_a_row_that_cannot_be_placed_is_named():
         split_held_out([*archive, row], HoldOut(period=(2003, 2005)), validation=0.2)
     with pytest.raises(DataError, match="r7: the row has no source"):
         split_held_out([*archive, row], HoldOut(source="KEN"), validation=0.2)
+
+
+def test_each_fold_is_held_out_once():
+    tests = [
+        {s.text for s in split_held_out(archive, HoldOut(fold=fold), 0.2)[0]["test"]}
+        for fold in range(5)
+    ]
+    assert sorted(text for test in tests for text in test) == sorted({s.text for s in archive})
+    assert sum(bool(test) for test in tests) > 2

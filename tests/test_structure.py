@@ -18,7 +18,8 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "config", "splits", "near_duplicates", "leaks", "corpora", "base_models", "tone_metric",
-    "batches", "fit", "baselines", "evaluation", "contracts", "export", "card", "run", "__main__",
+    "batches", "fit", "baselines", "evaluation", "contracts", "export", "card", "run", "distill",
+    "__main__",
 ]  # fmt: skip
 
 

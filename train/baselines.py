@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from detente.encoding import as_target
 from detente.labels import LABELS
@@ -47,7 +48,23 @@ def tfidf(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[
     return probabilities
 
 
-BASELINES: Final[dict[str, Baseline]] = {"majority": majority, "tfidf": tfidf}
+def lexicon(train: Sequence[Statement], test: Sequence[Statement]) -> npt.NDArray[np.float64]:
+    """VADER's compound score, with its authors' thresholds for positive and negative.
+
+    Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social
+    Media Text", ICWSM 2014. It learns nothing and knows no target; its probabilities are 0 and 1.
+    """
+    analyzer = SentimentIntensityAnalyzer()
+    compound = np.array([analyzer.polarity_scores(s.text)["compound"] for s in test])
+    label = 1 + (compound >= 0.05).astype(int) - (compound <= -0.05)
+    return np.asarray(np.eye(len(LABELS))[label])
+
+
+BASELINES: Final[dict[str, Baseline]] = {
+    "majority": majority,
+    "lexicon": lexicon,
+    "tfidf": tfidf,
+}
 
 
 def _with_target(statement: Statement) -> str:

@@ -22,6 +22,9 @@ CorpusName = Literal[
     "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
     "file",
 ]  # fmt: skip
+FOLDS: Final = 5
+"""Of a cross-validation."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 # YAML has neither paths nor tuples: these two are converted, nothing else is.
 Folder = Annotated[Path, Field(strict=False)]
@@ -58,10 +61,12 @@ class HoldOut(_Section):
         period: The first and the last year, both included.
         source: The state that speaks, by code, name or alias; it becomes its code. Former states
             are states of their own: Russia is not the Soviet Union.
+        fold: One fifth of the groups, from 0 to 4: five runs report on every row once.
     """
 
     period: tuple[int, int] | None = Field(None, strict=False)
     source: str | None = None
+    fold: int | None = Field(None, ge=0, lt=FOLDS)
 
     @field_validator("source")
     @classmethod
@@ -73,14 +78,16 @@ class HoldOut(_Section):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> HoldOut:
-        if (self.period is None) == (self.source is None):
-            raise ValueError("hold_out takes either a period or a source")
+        if sum(value is not None for value in (self.period, self.source, self.fold)) != 1:
+            raise ValueError("hold_out takes either a period, a source or a fold")
         if self.period is not None and self.period[0] > self.period[1]:
             raise ValueError("the first year of a period must not come after the last")
         return self
 
     def __str__(self) -> str:
-        """Returns a name for the split, such as ``period-2017-2022`` or ``source-RUS``."""
+        """Returns a name for the split: ``period-2017-2022``, ``source-RUS`` or ``fold-0``."""
+        if self.fold is not None:
+            return f"fold-{self.fold}"
         if self.period is not None:
             return f"period-{self.period[0]}-{self.period[1]}"
         return f"source-{self.source}"
@@ -94,7 +101,8 @@ class Corpus(_Section):
         path: The file, for ``file``; the soft labels, for ``series``.
         test: Report on this corpus's test split.
         weight: Factor for its training rows in the loss.
-        hold_out: Test on a period or a source and train on the rest, for ``official``.
+        hold_out: Test on a period, a source or a fold and train on the rest, for ``official``
+            and, by fold, ``plv``.
     """
 
     name: CorpusName
@@ -110,9 +118,13 @@ class Corpus(_Section):
         return self
 
     @model_validator(mode="after")
-    def _official_holds_out(self) -> Corpus:
-        if self.hold_out is not None and self.name != "official":
-            raise ValueError("hold_out goes with `name: official`, and with no other corpus")
+    def _hold_out_goes_with_corpus(self) -> Corpus:
+        if self.hold_out is None or self.name == "official":
+            return self
+        if self.name != "plv" or self.hold_out.fold is None:
+            raise ValueError(
+                "hold_out goes with `name: official` and, by fold, with `name: plv`, and no other"
+            )
         return self
 
 
@@ -201,12 +213,15 @@ class Evaluate(_Section):
     Attributes:
         bootstrap: Resamples for the 95 % intervals.
         baselines: What stands beside the model; ``target_blind`` trains it a second time.
+        contracts: Cases of behavioural contracts to hold the model to, ``data/contracts.jsonl``
+            or a file of your own.
     """
 
     bootstrap: int = Field(1000, ge=100)
-    baselines: tuple[Literal["majority", "tfidf", "target_blind"], ...] = Field(
+    baselines: tuple[Literal["majority", "lexicon", "tfidf", "target_blind"], ...] = Field(
         ("majority", "tfidf"), strict=False
     )
+    contracts: Folder | None = None
 
 
 class Config(_Section):

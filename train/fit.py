@@ -53,6 +53,10 @@ from train.tone_metric import merge, tone_metrics
 _WHOLE: Final = "whole"
 _FITTED: Final = "fitted"
 
+# What they say is worth something only once they can say it: at the encoder's own rate they
+# learn for an epoch before it learns from them.
+_NEW_LAYERS_FASTER: Final = 8.0
+
 # A small validation split without an error would ask for boundless confidence.
 _LOG_TEMPERATURES: Final = (-1.0, 3.0)
 
@@ -252,6 +256,17 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
     def __init__(self, mention_loss: float, **arguments: Any) -> None:  # noqa: ANN401 (its own)
         super().__init__(**arguments)
         self.mention_loss = mention_loss
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401 (no types)
+        """Returns the Trainer's own, with a rate of its own for the new layers."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self.mention_loss > 0:
+            new = list(self.model.mention_heads.parameters())
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if all(p is not q for q in new)]
+            faster = self.args.learning_rate * _NEW_LAYERS_FASTER
+            optimizer.add_param_group({"params": new, "lr": faster, "weight_decay": 0.0})
+        return optimizer
 
     def compute_loss(
         self,

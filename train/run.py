@@ -39,6 +39,8 @@ from train.batches import make_encoder, withhold_targets
 from train.card import render_card
 from train.config import Config
 from train.config import Data as DataConfig
+from train.contracts import check, load_contracts
+from train.contracts import write_report as write_contracts
 from train.corpora import LoadedCorpus, load_corpus
 from train.evaluation import (
     MODEL,
@@ -170,6 +172,8 @@ def train(config: Config, *, resume: bool = False) -> Path:
     process = PartialState(cpu=not torch.accelerator.is_available())
     environment = _environment()
     data = load_data(config)
+    # Read before training, so that a bad row does not cost it.
+    cases = load_contracts(config.evaluate.contracts) if config.evaluate.contracts else None
     partial = config.run.dir.with_name(f"{config.run.dir.name}.partial")
     if process.is_main_process:
         _prepare(partial, config, data, resume)
@@ -190,10 +194,12 @@ def train(config: Config, *, resume: bool = False) -> Path:
     difference = check_fp32(folder, classifier.encoder, data.all("validation")[:64])
     twin_classifier = _write_model(partial / "twin", _blind(config), twin) if twin else None
     evaluations = _evaluate(config, data, classifier, twin_classifier)
+    contracts = check(classifier, cases) if cases else None
     metrics = {
         "name": config.run.name,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "results": {e.name: e.metrics for e in evaluations},
+        "contracts": contracts.to_json()["contracts"] if contracts else {},
         "training": {
             "seconds": round(fitted.seconds, 1),
             "updates": max((entry.get("step", 0) for entry in fitted.log), default=0),
@@ -207,11 +213,15 @@ def train(config: Config, *, resume: bool = False) -> Path:
         "config": config.to_yaml(),
     }
     _write_results(partial, metrics, evaluations, fitted)
+    if contracts:
+        write_contracts(contracts, partial / "report" / "contracts")
     _describe_model(folder, metrics)
     _finish(partial, config.run.dir)
     for evaluation in evaluations:
         typer.echo(f"\n{evaluation.name}, test split: {len(evaluation.statements)} statements\n")
         typer.echo(table(evaluation))
+    if contracts:
+        typer.echo(f"\ncontracts\n\n{contracts.table()}")
     typer.echo(f"\nThe run is in {config.run.dir}, trained in {fitted.seconds / 60:.1f} minutes.")
     return config.run.dir
 
@@ -351,7 +361,7 @@ def _describe_model(folder: Path, metrics: Mapping[str, Any]) -> None:
         corpus: {key: systems[MODEL][key] for key in shown}
         for corpus, systems in metrics["results"].items()
     }
-    figures = {"results": results, "data": metrics["data"], "onnx": metrics["onnx"]}
+    figures = {"results": results} | {key: metrics[key] for key in ("contracts", "data", "onnx")}
     write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
     (folder / "README.md").write_text(render_card(metrics), "utf-8")
     write_manifest(folder)

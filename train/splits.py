@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from detente.errors import ConfigError, DataError
 from detente.statement import Statement
 from detente.states import resolve
-from train.config import HoldOut
+from train.config import FOLDS, HoldOut
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
@@ -83,7 +83,7 @@ def linked_groups(*keys: Sequence[str]) -> list[int]:
 def split_held_out(
     statements: Sequence[Statement], hold_out: HoldOut, validation: float
 ) -> tuple[dict[Split, list[Statement]], int]:
-    """Makes a test split of one period or one source, and splits the rest by group.
+    """Makes a test split of one period, source or fold, and splits the rest by group.
 
     Splits by document flatter a model that is used on other years and other states than those
     it learned from; this tells by how much.
@@ -91,7 +91,7 @@ def split_held_out(
     Args:
         statements: Each with ``extra["cluster"]``, and with a date or a source, whichever
             ``hold_out`` asks for.
-        hold_out: The period or the source.
+        hold_out: The period, the source or the fold.
         validation: The share of the rest that is validated on.
 
     Returns:
@@ -119,6 +119,9 @@ def split_held_out(
 
 
 def _is_held_out(statement: Statement, hold_out: HoldOut) -> bool:
+    if hold_out.fold is not None:
+        # Of the group's name, with a mark: the splits by share use the name itself.
+        return int(FOLDS * _unit_interval(f"fold {statement.extra['cluster']}")) == hold_out.fold
     if hold_out.period is not None:
         if statement.date is None:
             raise _cannot_tell(statement, "date")

@@ -17,9 +17,12 @@ from detente.labels import LABELS
 from detente.statement import Statement
 from train.config import Corpus, CorpusName
 from train.corpora import LoadedCorpus, load_corpus
-from train.splits import SPLITS, remove_leaks
+from train.leaks import remove_leaks
+from train.splits import SPLITS
 
-NAMES: Final[tuple[CorpusName, ...]] = tuple(n for n in get_args(CorpusName) if n != "file")
+NAMES: Final[tuple[CorpusName, ...]] = tuple(
+    n for n in get_args(CorpusName) if n not in ("file", "series")
+)
 
 
 def main(
@@ -40,7 +43,7 @@ def main(
 def rows_table(corpora: Sequence[LoadedCorpus]) -> str:
     """Returns a line a corpus: licence, citation, rows by label and split, rows left out.
 
-    Rows are those of a run on this corpus alone, after :func:`train.splits.remove_leaks`.
+    Rows are those of a run on this corpus alone, after :func:`train.leaks.remove_leaks`.
     """
     heads = ("corpus", "licence", "citation", *SPLITS, "removed as leaks", "dropped")
     return _markdown(heads, (_rows(corpus) for corpus in corpora))
@@ -74,7 +77,7 @@ def _rows(corpus: LoadedCorpus) -> tuple[str, ...]:
         corpus.info.licence,
         corpus.info.citation,
         *(_by_label(clean[name][split]) for split in SPLITS),
-        f"{leakage.removed[name]:,}",
+        f"{sum(leakage.removed[name].values()):,}",
         "; ".join(f"{reason}: {count:,}" for reason, count in reasons) or "none",
     )
 

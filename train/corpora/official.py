@@ -50,8 +50,9 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         if statement.id is not None and statement.id.startswith(_TWEETS):
             dropped["tweet without a stated licence"] += 1
             continue
-        cluster = statement.doc_id or statement.text
-        kept.append(dataclasses.replace(statement, extra={"cluster": cluster}))
+        extra = {"cluster": statement.doc_id or statement.text}
+        extra |= {k: v for k, v in statement.extra.items() if k == "confidence"}
+        kept.append(dataclasses.replace(statement, extra=extra))
     if spec.hold_out is not None:
         splits, dropped["of a document of the test split"] = split_held_out(
             kept, spec.hold_out, validation=1 / 8

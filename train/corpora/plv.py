@@ -7,6 +7,7 @@ that figures stand on the rows of published ones; a stand-in for a source is no 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from detente.rows import at_row, read_csv
 from detente.statement import Statement
 from train.config import Corpus
 from train.corpora import CorpusInfo, LoadedCorpus, cell, checksums, corpus_file, decode
-from train.splits import normalised, split_by_group
+from train.splits import normalised, split_by_group, split_held_out
 
 INFO: Final = CorpusInfo(
     name="plv",
@@ -40,7 +41,7 @@ _LABELS: Final[dict[str, Label]] = {
 
 
 def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
-    """Reads the relations and splits them by sentence, 70/10/20.
+    """Reads the relations and splits them by sentence, 70/10/20, or by fold with ``hold_out``.
 
     Statements keep ``gold_penta`` and ``gold_root`` in ``extra``: classes 1 and 3 are words,
     2 and 4 deeds.
@@ -50,8 +51,12 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         DataError: The file is missing, or a row cannot be read.
     """
     path = corpus_file(root, INFO, "PLV_train.tsv")
-    splits = split_by_group(list(_statements(path)), shares=(0.7, 0.1, 0.2))
-    return LoadedCorpus(INFO, splits, checksums(path))
+    statements = list(_statements(path))
+    if spec.hold_out is not None:
+        splits, _ = split_held_out(statements, spec.hold_out, validation=1 / 8)
+        info = dataclasses.replace(INFO, name=f"{INFO.name}-{spec.hold_out}")
+        return LoadedCorpus(info, splits, checksums(path))
+    return LoadedCorpus(INFO, split_by_group(statements, (0.7, 0.1, 0.2)), checksums(path))
 
 
 def _statements(path: Path) -> Iterator[Statement]:
