@@ -44,7 +44,9 @@ from detente.statement import Statement
 from detente.states import mentions
 from train.base_models import find_base_model
 from train.config import Config, Fit
+from train.lora import merge_adapters, with_adapters
 from train.tone_metric import tone_metrics
+from train.trackers import installed
 
 WITHHELD: Final = "a state"
 """The target of every statement for the target-blind twin."""
@@ -87,6 +89,7 @@ def fit(
     folder: Path,
     *,
     resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Fitted:
     """Trains one model.
 
@@ -96,6 +99,7 @@ def fit(
         validation: Labelled statements that choose the checkpoint and the temperature.
         folder: Where checkpoints go.
         resume: Continue from the last whole checkpoint in ``folder``, if there is one.
+        callbacks: Told of every step and evaluation, as the Trainer's own are.
 
     Raises:
         ConfigError: The configuration does not go with the base model or with this machine.
@@ -127,6 +131,8 @@ def fit(
     _check_length(config, model.config)
     if config.fit.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
+    if config.fit.lora:
+        model = with_adapters(model, config.fit.lora)
     collator = Collator(
         encoder,
         weights=_class_weights(train, config.fit),
@@ -150,6 +156,7 @@ def fit(
             EarlyStoppingCallback(early_stopping_patience=config.fit.patience),
             _Epochs(collator),
             _MarkWhole(),
+            *callbacks,
         ],
     )
     # The main process clears broken checkpoints away before the others look.
@@ -157,9 +164,10 @@ def fit(
         checkpoint = _last_whole(folder) if resume else None
     trainer.train(resume_from_checkpoint=checkpoint)
     temperature = _fit_temperature(trainer, _dataset(validation, encoder))
-    _fold_temperature(trainer.model, temperature)
+    model = merge_adapters(trainer.model) if config.fit.lora else trainer.model
+    _fold_temperature(model, temperature)
     seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
-    fitted = Fitted(trainer.model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
+    fitted = Fitted(model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
     if PartialState().is_main_process:
         _save_fitted(fitted, folder / _FITTED)
     PartialState().wait_for_everyone()
@@ -317,7 +325,8 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         disable_tqdm=not transformers_logging.is_progress_bar_enabled(),
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",
+        run_name=config.run.name,
+        report_to=installed(config.run.trackers),
     )
 
 

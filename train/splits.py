@@ -41,7 +41,7 @@ def split_by_group(
         shares: The shares of train, validation and test, summing to one.
     """
     clusters = [str(s.extra["cluster"]) for s in statements]
-    component = _components(clusters, [normalised(s.text) for s in statements])
+    component = linked_rows(clusters, [normalised(s.text) for s in statements])
     name: dict[int, str] = {}
     for number, cluster in zip(component, clusters, strict=True):
         name[number] = min(cluster, name.get(number, cluster))
@@ -101,8 +101,13 @@ def remove_leaks(
     return clean, LeakageReport(removed, checked)
 
 
-def _components(*keys: Sequence[str]) -> list[int]:
-    """Numbers the groups of rows that are linked by any of several keys."""
+def linked_rows(*keys: Sequence[str]) -> list[int]:
+    """Numbers the groups of rows that are linked by any of several keys.
+
+    Args:
+        keys: Each as long as there are rows; rows with an equal key are linked, and so are
+            rows that are linked to the same row.
+    """
     rows: list[int] = []
     columns: list[int] = []
     offset = 0
