@@ -1,5 +1,7 @@
 import csv
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from scipy.stats import entropy
 
 from detente import ConfigError, DataError, Statement
 from detente.labels import LABELS
-from detente.rows import read_rows, write_jsonl
+from detente.rows import read_rows, write_json, write_jsonl
 from train.audit import (
     choose_next,
     cross_fit,
@@ -209,17 +211,23 @@ def test_an_audit_by_transformer(tiny_base, tiny_table, tmp_path, capsys):
     with (tmp_path / "c.yaml").open("w") as file:
         YAML().dump(config.to_yaml(), file)
 
-    def audit():
-        main(tiny_table, tmp_path / "audit", config=tmp_path / "c.yaml", folds=2)
+    def audit(folds=2):
+        main(tiny_table, tmp_path / "audit", config=tmp_path / "c.yaml", folds=folds)
 
-    (tmp_path / "audit.partial" / "folds").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="an unfinished audit of another kind is in the way"):
-        audit()
-    (tmp_path / "audit.partial" / "folds").rmdir()
-    (tmp_path / "audit.partial").rmdir()
     audit()
     said = capsys.readouterr().out
     assert "2 trainings of" in said and "minutes at most" in said
     assert {p.name for p in (tmp_path / "audit").iterdir()} == {
         "labels.csv", "audit.md", "audit.json",
     }  # fmt: skip
+
+    # As it would lie there after a stop: it is gone on from, but not with other settings.
+    about = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert about.pop("out_of_fold")["rows"] == len(tiny_rows())
+    write_json(tmp_path / "audit.partial" / "audit.json", about)
+    table = (tmp_path / "audit" / "labels.csv").read_bytes()
+    shutil.rmtree(tmp_path / "audit")
+    with pytest.raises(ConfigError, match="an unfinished audit of another kind is in the way"):
+        audit(folds=3)
+    audit()
+    assert (tmp_path / "audit" / "labels.csv").read_bytes() == table

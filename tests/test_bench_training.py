@@ -8,6 +8,7 @@ from scripts.bench_training import main, training_flops
 from train.config import load_config
 
 
+@pytest.mark.filterwarnings("ignore::detente.errors.TruncationWarning")
 def test_both_sides_train_and_the_table_compares_them(tiny_base, capsys):
     main(rows=8, repeats=1, base=str(tiny_base), batch_size=4)
     said = capsys.readouterr().out

@@ -240,7 +240,8 @@ def write_labels(path: Path, audit: Audit) -> None:
     rows = []
     for row in order.tolist():
         s, p = audit.statements[row], audit.probabilities[row]
-        found = {"suggested_label": LABELS[int(p.argmax())] if audit.doubtful[row] else ""}
+        found: dict[str, str] = {}
+        found["suggested_label"] = LABELS[int(p.argmax())] if audit.doubtful[row] else ""
         found |= _shown(p) | {"quality": f"{audit.quality[row]:.4f}"}
         rows.append(_row(s, row, found | {"reason": _reason(audit, row)}))
     _write_csv(path, rows)

@@ -252,7 +252,7 @@ def _distribution(value: object, where: str) -> BaseDistribution:
 
 def _ends(distribution: BaseDistribution) -> Sequence[Any]:
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices
+        return tuple(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     return distribution.low, distribution.high
 
@@ -375,16 +375,17 @@ def _epochs(log: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [t for t in study.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [t for t in study.trials if t.state == TrialState.COMPLETE]
 
 
 def _value(trial: FrozenTrial) -> float | None:
     """Returns the best macro-F1 of a trial, also of one that was stopped early."""
-    return max(trial.intermediate_values.values(), default=trial.value)
+    value: float | None = max(trial.intermediate_values.values(), default=trial.value)
+    return value
 
 
 def _rank(trial: FrozenTrial) -> tuple[bool, float]:
