@@ -4,7 +4,7 @@ The plain side feeds rows as the text-classification example of transformers doe
 each padded to 128 tokens, in random order. Everything else is the same on both sides: rows,
 encoder, frozen embeddings, batch size, precision, optimiser and schedule; so the difference is
 what it costs to feed padding. What this project does to rows while it trains (withheld sources,
-absent targets) is off, or the two would read different tokens.
+absent targets) is off, or the two would read different tokens, and so are its further questions.
 
 A run trains for one epoch; its clock covers the epoch with the making of its batches, and
 neither evaluation nor saving. The two sides take turns, after a turn each that does not count.
@@ -41,9 +41,10 @@ from detente.errors import DataError, DetenteError
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.statement import Statement
 from train.base_models import find_base_model
+from train.batches import make_encoder
 from train.config import Config, Corpus, load_config
 from train.corpora import load_corpus
-from train.fit import fit, make_encoder, show_progress
+from train.fit import fit, show_progress
 from train.stopwatch import Stopwatch
 
 QUICK = Path(__file__).resolve().parents[1] / "configs" / "quick.yaml"
@@ -156,6 +157,7 @@ def main(
             "fit.epochs=1",
             "data.source_dropout=0",
             "data.absent_targets=0",
+            "fit.mention_loss=0",
         ],
     )
     corpus = load_corpus(Corpus(name="own"), None).splits["train"]

@@ -1,4 +1,4 @@
-"""python scripts/fetch_corpora.py FOLDER [CORPUS...]: fetch the public corpora into FOLDER.
+"""python -m scripts.fetch_corpora FOLDER [CORPUS...]: fetch the public corpora into FOLDER.
 
 Every file comes from one commit of its public repository. A *pinned* file must have the sha256
 of the copy that the project's figures were made on. The files of ``multicoped`` and ``umuc`` are
@@ -36,6 +36,7 @@ from urllib3.util import Retry
 from detente.errors import DataError, DetenteError, InputError
 from detente.hub import sha256
 from detente.rows import read_rows, write_jsonl
+from train.corpora import dse2qa, multicoped, newsmtsc, official, plv, rusentne, umuc
 
 ANNOTATIONS: Final = Path(__file__).resolve().parents[1] / "data" / "annotations" / "official.csv"
 BASE_URL: Final = "https://raw.githubusercontent.com"
@@ -96,46 +97,43 @@ class PublicCorpus:
 CORPORA: Mapping[str, PublicCorpus] = {
     "plv": PublicCorpus(
         repository="snowood1/Zero-Shot-PLOVER",
-        licence="none stated",
+        licence=plv.INFO.licence,
         licensed=False,
-        citation="Hu et al. 2024, Leveraging Codebook Knowledge with NLI and ChatGPT for "
-        "Zero-Shot Political Relation Classification (ACL)",
+        citation=plv.INFO.citation,
         files=(
             PublicFile(
                 "PLV_train.tsv",
                 "3a57c8466bc55c2f3351f771d4cbd860c7004130",
                 "datasets/PLV_train.tsv",
-                "b184c7623cb05a48011adabd951f1a7f7efa8c80059ef4dc12c3d3231de5f5d3",
+                plv.INFO.sha256["PLV_train.tsv"],
             ),
         ),
     ),
     "dse2qa": PublicCorpus(
         repository="bywords/directed_sentiment_analysis",
-        licence='none stated ("by citing the paper")',
+        licence=dse2qa.INFO.licence,
         licensed=False,
-        citation="Park, Pan and Joo 2021, Who Blames or Endorses Whom? Entity-to-Entity "
-        "Directed Sentiment Analysis in News Text (ACL)",
+        citation=dse2qa.INFO.citation,
         files=(
             PublicFile(
                 "train.txt",
                 "a8e7510b71fe017b38d83ca5b54bdf3d136c97c2",
                 "dataset/train.txt",
-                "0b608a7e376bcd73aad9f0f211d0c29e5fe520a281d1d4b3f5e4e37a20a0636b",
+                dse2qa.INFO.sha256["train.txt"],
             ),
             PublicFile(
                 "valid.txt",
                 "a8e7510b71fe017b38d83ca5b54bdf3d136c97c2",
                 "dataset/valid.txt",
-                "e4bd17fd9f419acd034912de9bfc746a7e400d84496e6082cd18e30b4cedface",
+                dse2qa.INFO.sha256["valid.txt"],
             ),
         ),
     ),
     "multicoped": PublicCorpus(
         repository="eventdata/ConfliBERT",
-        licence="GPL-3.0 for the repository; none for the text, which is not its authors'",
+        licence=multicoped.INFO.licence,
         licensed=False,
-        citation="Skorupa Parolin et al. 2022, Multi-CoPED (AIES); Hu et al. 2022, ConfliBERT "
-        "(NAACL)",
+        citation=multicoped.INFO.citation,
         files=(
             PublicFile(
                 "cameo_class_train.tsv",
@@ -153,10 +151,9 @@ CORPORA: Mapping[str, PublicCorpus] = {
     ),
     "umuc": PublicCorpus(
         repository="discourse-lab/UMUC",
-        licence="CC BY-SA (share-alike)",
+        licence=umuc.INFO.licence,
         licensed=True,
-        citation="Zaczynska, Bourgonje and Stede 2024, How Diplomats Dispute: The UN Security "
-        "Council Conflict Corpus (LREC-COLING)",
+        citation=umuc.INFO.citation,
         files=(
             PublicFile(
                 "umuc_main_conflicts_sents.csv",
@@ -168,10 +165,9 @@ CORPORA: Mapping[str, PublicCorpus] = {
     ),
     "newsmtsc": PublicCorpus(
         repository="fhamborg/NewsMTSC",
-        licence="MIT",
+        licence=newsmtsc.INFO.licence,
         licensed=True,
-        citation="Hamborg and Donnay 2021, NewsMTSC: (Multi-)Target-dependent Sentiment "
-        "Classification in News Articles (EACL)",
+        citation=newsmtsc.INFO.citation,
         files=(
             PublicFile(
                 "LICENSE",
@@ -183,23 +179,22 @@ CORPORA: Mapping[str, PublicCorpus] = {
                 "train.jsonl",
                 "6697904d6b6ba6da61b17041106e94e4561e448d",
                 "controller_data/datasets/NewsMTSC-dataset/train.jsonl",
-                "fb80ff05993dd59016c36abefaa7bd00d77cb0cb38a781c1f9edd9ad7c61471e",
+                newsmtsc.INFO.sha256["train.jsonl"],
             ),
             PublicFile(
                 "devtest_mt.jsonl",
                 "6054fd1bd7dcbb6d57e33bd1a31e65a407cd5fa0",
                 "DeepNewsSentiment/controller_data/datasets/newsmtsc-train-and-test-mt/"
                 "devtest_mtsc_only.jsonl",
-                "f7657900083bc12f41f1dcd7f19ae5b3eec87844da5eeb22d07ee916fe83a865",
+                newsmtsc.INFO.sha256["devtest_mt.jsonl"],
             ),
         ),
     ),
     "rusentne": PublicCorpus(
         repository="dialogue-evaluation/RuSentNE-evaluation",
-        licence="MIT",
+        licence=rusentne.INFO.licence,
         licensed=True,
-        citation="Golubev, Rusnachenko and Loukachevitch 2023, RuSentNE-2023: Evaluating "
-        "Entity-Oriented Sentiment Analysis on Russian News Texts (Dialogue)",
+        citation=rusentne.INFO.citation,
         files=(
             PublicFile(
                 "LICENSE",
@@ -211,16 +206,15 @@ CORPORA: Mapping[str, PublicCorpus] = {
                 "train_data.csv",
                 "1b77d34d97e644cd6fe8776073a3ddb5322fa413",
                 "train_data.csv",
-                "75c443abcdee178b4e2ac2cbdd63179f9202347b9cc49a652e2f164bb8b8a31d",
+                rusentne.INFO.sha256["train_data.csv"],
             ),
         ),
     ),
     "official": PublicCorpus(
         repository=None,
-        licence="text: UNGDC CC0-1.0, kremlin.ru CC-BY-4.0, US government public domain; "
-        "labels: Apache-2.0",
+        licence=official.INFO.licence,
         licensed=True,
-        citation="United Nations General Debate Corpus; kremlin.ru; US presidential papers",
+        citation=official.INFO.citation,
     ),
 }
 

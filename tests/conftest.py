@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
+from detente.encoding import PairEncoder
 from detente.rows import write_jsonl
+from train.batches import make_encoder
 from train.config import Config, load_config
 from train.fit import show_progress
 from train.run import train
@@ -67,6 +69,11 @@ def tiny_base(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def encoder(tiny_base) -> PairEncoder:
+    return make_encoder(AutoTokenizer.from_pretrained(tiny_base), 64)
+
+
 def tiny_rows(repeats: int = 1) -> list[dict]:
     """Sentences whose label is in the verb, for a model that must learn something quickly."""
     rows = []
@@ -99,6 +106,7 @@ def tiny_config(base: Path, table: Path, run: Path, *overrides: str) -> Config:
         "fit.dropout=0",
         "fit.precision=fp32",
         "data.absent_targets=0",
+        "fit.mention_loss=0",
         "fit.batch_size=4",
         "fit.learning_rate=3e-3",
         "evaluate.bootstrap=100",

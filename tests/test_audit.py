@@ -207,12 +207,14 @@ def test_rows_that_cannot_be_judged_are_refused(rows, says):
 
 
 def test_an_audit_by_transformer(tiny_base, tiny_table, tmp_path, capsys):
+    # A column of the user's that training has its own meaning for.
+    write_jsonl(tmp_path / "rows.jsonl", [{**row, "weight": "2 kg"} for row in tiny_rows()])
     config = tiny_config(tiny_base, tiny_table, tmp_path / "run", "fit.epochs=1")
     with (tmp_path / "c.yaml").open("w") as file:
         YAML().dump(config.to_yaml(), file)
 
     def audit(folds=2):
-        main(tiny_table, tmp_path / "audit", config=tmp_path / "c.yaml", folds=folds)
+        main(tmp_path / "rows.jsonl", tmp_path / "audit", config=tmp_path / "c.yaml", folds=folds)
 
     audit()
     said = capsys.readouterr().out

@@ -83,6 +83,7 @@ def news_row(article, *targets):
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::detente.errors.OtherFileWarning")
 def test_newsmtsc_gives_a_row_a_named_target(tmp_path):
     rows = [
         news_row(i, ("Bo Jones", 2.0), ("the senator", 6.0), ("She", 4.0), ("Ada Smith", 4.0))
@@ -100,6 +101,7 @@ def test_newsmtsc_gives_a_row_a_named_target(tmp_path):
     assert not articles[0] & articles[1]
 
 
+@pytest.mark.filterwarnings("ignore::detente.errors.OtherFileWarning")
 def test_a_changed_format_of_newsmtsc_is_named(tmp_path):
     rows = [news_row(1, ("Bo Jones", 2.0)), news_row(2, ("Bo Jones", 3.0))]
     for name in ("train.jsonl", "devtest_mt.jsonl"):

@@ -6,62 +6,33 @@ import torch
 from conftest import tiny_config, tiny_rows
 from sklearn.metrics import log_loss
 
-from detente import DataError, Statement
-from detente.encoding import PairEncoder
-from detente.labels import LABEL_TO_ID
-from train.fit import (
-    Collator,
-    _dataset,
-    fit,
-    make_encoder,
-    weighted_cross_entropy,
-    withhold_targets,
-)
+from detente import ConfigError, DataError, Statement
+from train.batches import UNKNOWN, Collator, make_units
+from train.fit import MentionHeads, fit, weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 TRAIN = [s for s in STATEMENTS if s.extra["split"] == "train"]
 VALIDATION = [s for s in STATEMENTS if s.extra["split"] == "validation"]
 
 
-@pytest.fixture
-def encoder(tiny_base):
-    from transformers import AutoTokenizer
-
-    return make_encoder(AutoTokenizer.from_pretrained(tiny_base), 64)
-
-
-def collator(encoder: PairEncoder, **changes) -> Collator:
-    settings = {"weights": np.ones(3), "smoothing": 0.0, "source_dropout": 0.0, "seed": 1}
-    return Collator(encoder, segments=True, **(settings | changes))
+def packed(labels, weights=(1.0, 1.0, 1.0), smoothing=0.0):
+    """Labels as the collator packs them, written out again."""
+    rows = (1 - smoothing) * torch.eye(3)[labels] + smoothing / 3
+    rows = rows * torch.tensor(weights)[labels][:, None]
+    return torch.stack([rows, torch.arange(3.0).expand(len(labels), 3)], dim=1)
 
 
-def rows(n=6, training=True):
-    return [
-        {"row": i, "text": "We thank France.", "target": "FRA", "source": "USA", "label": i % 3,
-         "weight": 1.0, "training": training}
-        for i in range(n)
-    ]  # fmt: skip
-
-
-def units(*arguments):
-    return [{"rows": [row]} for row in rows(*arguments)]
-
-
-def test_the_loss_is_torchs_with_weights_and_smoothing(encoder):
-    weights, logits = np.array([0.5, 1.0, 2.0]), torch.randn(6, 3)
-    batch = collator(encoder, weights=weights, smoothing=0.2)(units())
-    ours = weighted_cross_entropy({"logits": logits}, batch["labels"])
-    theirs = torch.nn.functional.cross_entropy(
-        logits, torch.tensor([0, 1, 2] * 2), label_smoothing=0.2, reduction="none"
-    )
+def test_the_loss_is_torchs_with_weights_and_smoothing():
+    truth, logits = torch.tensor([0, 1, 2] * 2), torch.randn(6, 3)
+    ours = weighted_cross_entropy({"logits": logits}, packed(truth, (0.5, 1.0, 2.0), 0.2))
+    theirs = torch.nn.functional.cross_entropy(logits, truth, label_smoothing=0.2, reduction="none")
     # torch spreads smoothing over weighted labels; ours weighs the whole row by its label.
     expected = (theirs * torch.tensor([0.5, 1, 2] * 2)).mean()
     assert ours == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_accumulated_batches_add_up_to_the_whole(encoder):
-    logits = torch.randn(6, 3)
-    labels = collator(encoder)(units())["labels"]
+def test_accumulated_batches_add_up_to_the_whole():
+    logits, labels = torch.randn(6, 3), packed(torch.tensor([0, 1, 2] * 2))
     whole = weighted_cross_entropy({"logits": logits}, labels)
     parts = [
         weighted_cross_entropy({"logits": logits[i : i + 2]}, labels[i : i + 2], labels.numel())
@@ -72,48 +43,34 @@ def test_accumulated_batches_add_up_to_the_whole(encoder):
     assert whole.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_sources_are_withheld_by_epoch_and_only_in_training(encoder):
-    def without(epoch, training=True):
-        c = collator(encoder, source_dropout=0.5)
-        c.epoch = epoch
-        ids = c(units(200, training))["input_ids"]
-        return (ids[:, -1] == 0).numpy()  # rows without source are shorter, hence padded
-
-    assert 0.35 < without(0).mean() < 0.65
-    assert (without(0) == without(0)).all() and (without(0) != without(1)).any()
-    assert not without(0, training=False).any()
-
-
-def test_absent_targets_are_neutral_and_really_absent(encoder):
-    states = ["France", "Peru", "Japan", "United States"]
-    c = collator(encoder, absent_targets=0.5, states=states)
-    seen = [c._augmented(row) for row in rows(300)]
-    changed = [row for row in seen if row["target"] != "FRA"]
-    # Half are drawn; a quarter of those draw France and a quarter the source, and stay.
-    assert 0.15 < len(changed) / 300 < 0.35
-    assert {row["target"] for row in changed} == {"Peru", "Japan"}
-    assert {row["label"] for row in changed} == {LABEL_TO_ID["neutral"]}
-    assert all(a == b for a, b in zip(rows(300), seen, strict=True) if b["target"] == "FRA")
-    assert [c._augmented(row) for row in rows(300)] == seen
+def test_the_losses_of_mentions_are_torchs_over_what_is_known():
+    named = torch.tensor([[UNKNOWN, 1.0, 0.0, UNKNOWN], [UNKNOWN, 0.0, 0.0, 0.0]])
+    hidden, labels = [torch.randn(2, 4, 8) for _ in range(3)], packed(torch.tensor([2, 0]))
+    heads = MentionHeads(8, layer=1)
+    of_tokens = torch.nn.functional.binary_cross_entropy_with_logits(
+        heads.names(hidden[1])[named >= 0].squeeze(-1),
+        named[named >= 0],
+        pos_weight=torch.tensor(5.0),
+    )
+    # Only the first row names its target, with its second token.
+    of_rows = torch.nn.functional.cross_entropy(heads.tone(hidden[2][:1, 1]), torch.tensor([2]))
+    found = heads.loss(hidden, named, labels)
+    assert found.item() == pytest.approx((of_tokens + of_rows / 2).item(), rel=1e-5)
+    assert heads.loss(hidden, torch.full((2, 4), UNKNOWN), labels) == 0
 
 
-def test_rows_of_one_sentence_are_one_unit_with_their_weight(encoder):
-    pair = [
-        Statement("We thank Peru and not Chile.", "PER", label="conciliatory"),
-        Statement("We thank Peru and not Chile.", "CHL", label="neutral"),
+def test_asking_for_mentions_teaches_and_leaves_no_trace(tiny_base, tiny_table, tmp_path):
+    def train(name, *overrides):
+        config = tiny_config(tiny_base, tiny_table, tmp_path / "r", "fit.epochs=1", *overrides)
+        return fit(config, TRAIN, VALIDATION, tmp_path / name)
+
+    without, with_ = train("without"), train("with", "fit.mention_loss=1", "fit.mention_layer=2")
+    assert [n for n, _ in with_.model.named_parameters()] == [
+        n for n, _ in without.model.named_parameters()
     ]
-    found = _dataset([*pair, TRAIN[0]], encoder, contrast_weight=2.0)
-    assert [len(unit["rows"]) for unit in found] == [2, 1]
-    assert [row["weight"] for unit in found for row in unit["rows"]] == [2, 2, 1]
-    labels = collator(encoder)(list(found))["labels"]
-    assert labels.sum(dim=1).tolist() == [2, 2, 1]
-    assert [len(unit["rows"]) for unit in _dataset(pair, encoder)] == [1, 1]
-
-
-def test_the_twin_sees_no_state():
-    for before, after in zip(STATEMENTS, withhold_targets(STATEMENTS), strict=True):
-        assert after.text == before.text and after.label == before.label
-        assert (after.target, after.source) == ("a state", None)
+    assert not torch.equal(weights_of(with_), weights_of(without))
+    with pytest.raises(ConfigError, match="fewer layers"):
+        train("deep", "fit.mention_loss=1", "fit.mention_layer=3")
 
 
 def weights_of(fitted):
@@ -131,7 +88,8 @@ def test_the_same_seed_gives_the_same_model_and_another_another(tiny_base, tiny_
 
 
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(tiny_base, tiny_table, tmp_path):
-    config = tiny_config(tiny_base, tiny_table, tmp_path / "r", "fit.epochs=2")
+    asked = ("fit.mention_loss=1", "fit.mention_layer=1", "data.absent_targets=0.2")
+    config = tiny_config(tiny_base, tiny_table, tmp_path / "r", "fit.epochs=2", *asked)
     whole = fit(config, TRAIN, VALIDATION, tmp_path / "whole")
 
     stopped = tmp_path / "stopped"
@@ -145,19 +103,16 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tiny_base, tiny_table,
     assert resumed.temperature == whole.temperature
 
 
-def test_the_folded_temperature_is_the_best(tiny_base, tiny_table, tmp_path):
+def test_the_folded_temperature_is_the_best(encoder, tiny_base, tiny_table, tmp_path):
     # A third of the labels wrong: the best temperature is neither zero nor boundless.
     muddled = [replace(s, label="neutral") if i % 3 else s for i, s in enumerate(VALIDATION)]
     longer = ("fit.epochs=16", "fit.patience=16")
     config = tiny_config(tiny_base, tiny_table, tmp_path / "r", *longer)
     fitted = fit(config, TRAIN, muddled, tmp_path / "t")
-    batch = collator(make_encoder(fitted.tokenizer, 64))(
-        [
-            {"rows": [{"row": i, "text": s.text, "target": s.target, "source": s.source,
-                       "weight": 1.0, "training": False, "label": LABEL_TO_ID[s.label]}]}
-            for i, s in enumerate(muddled)
-        ]
-    )  # fmt: skip
+    held_out = make_units(muddled, encoder)
+    batch = Collator(
+        encoder, weights=np.ones(3), smoothing=0, source_dropout=0, seed=0, segments=True
+    )(list(held_out))
     labels = batch.pop("labels")
     with torch.inference_mode():
         logits = fitted.model.eval()(**batch).logits

@@ -40,14 +40,21 @@ def test_only_adapters_and_head_train_and_merging_keeps_the_outputs(tmp_path):
     assert torch.allclose(merged(input_ids=ids).logits, before, atol=1e-5)
 
 
-def test_a_model_trained_with_adapters_is_saved_without_them(tiny_base, tiny_table, tmp_path):
+@pytest.mark.parametrize("mention_loss", [0, 1])
+def test_a_model_trained_with_adapters_is_saved_without_them(
+    tiny_base, tiny_table, tmp_path, mention_loss
+):
     config = tiny_config(
         tiny_base, tiny_table, tmp_path / "r", "fit.lora.rank=8", "fit.lora.alpha=32",
         "fit.epochs=2", "fit.learning_rate=1e-2",
+        f"fit.mention_loss={mention_loss}", "fit.mention_layer=1",
     )  # fmt: skip
     assert config.fit.lora == Lora(rank=8, alpha=32)
     fitted = fit(config, TRAIN, VALIDATION, tmp_path / "f")
     base = AutoModelForSequenceClassification.from_pretrained(tiny_base, num_labels=3)
+    assert {name for name, _ in fitted.model.named_parameters()} == {
+        name for name, _ in base.named_parameters()
+    }
     moved = {
         name
         for name, p in base.named_parameters()

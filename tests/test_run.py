@@ -135,7 +135,7 @@ def test_leaks_within_a_users_table_are_removed(tiny_base, tmp_path):
 
 def test_the_official_corpus_needs_its_folder(tmp_path):
     config = load_config(ROOT / "configs" / "official.yaml")
-    with pytest.raises(ConfigError, match=r"data\.root: .*scripts/fetch_corpora\.py"):
+    with pytest.raises(ConfigError, match=r"data\.root: .*python -m scripts\.fetch_corpora"):
         load_data(config)
     config = load_config(ROOT / "configs" / "official.yaml", [f"data.root={tmp_path}"])
     with pytest.raises(DataError, match=r"annotated\.jsonl: no such corpus file.*fetch_corpora"):

@@ -10,6 +10,7 @@ from train.tone_metric import (
     calibration_bins,
     calibration_error,
     macro_f1_from_confusion,
+    merge,
     tone_metrics,
 )
 
@@ -57,3 +58,16 @@ def test_evaluate_gives_the_same(tmp_path):
     p, y = sample(50)
     metric = ToneMetric(cache_dir=str(tmp_path))
     assert metric.compute(predictions=p.tolist(), references=y.tolist()) == tone_metrics(p, y)
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([0, 1, 2], [0.2, 0.5, 0.3]),
+        ([0, -1, 1], [0.4, 0.0, 0.6]),
+        ([0, 1, 1], [0.2, 0.8, 0.0]),
+    ],
+)
+def test_labels_that_a_corpus_does_not_tell_apart_are_merged(classes, expected):
+    merged = merge(np.array([[0.2, 0.5, 0.3]]), np.array(classes))
+    assert merged[0].tolist() == pytest.approx(expected)

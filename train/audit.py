@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -35,8 +35,9 @@ from detente.rows import read_statements, whole_file, write_json
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import COLUMNS, Statement
 from train.baselines import Baseline, tfidf
+from train.batches import make_encoder
 from train.config import Config, load_config
-from train.fit import fit, make_encoder, show_progress
+from train.fit import fit, show_progress
 from train.splits import linked_rows, normalised
 from train.stopwatch import seconds_to_train
 from train.tone_metric import labels_of, probabilities_of, tone_metrics
@@ -271,7 +272,12 @@ def _without_leak(train: Sequence[Statement]) -> tuple[list[Statement], list[Sta
     labels, groups = labels_of(train), group_numbers(train)
     splitter = StratifiedGroupKFold(_VALIDATION, shuffle=True, random_state=_SEED)
     learn, choose = next(splitter.split(labels, labels, groups))
-    return [train[row] for row in learn], [train[row] for row in choose]
+    return [_bare(train[row]) for row in learn], [_bare(train[row]) for row in choose]
+
+
+def _bare(statement: Statement) -> Statement:
+    """Returns the statement without columns of the user's, of which training reads some names."""
+    return replace(statement, extra={})
 
 
 def _question(statement: Statement) -> tuple[str, str, str]:
@@ -356,7 +362,7 @@ def _report(audit: Audit, name: str, model: str, folds: int, chosen: int | None,
 def _plan(config: Config, statements: Sequence[Statement], folds: int) -> str:
     """Says how long the trainings will take; a rehearsal on a few batches tells."""
     rows = round(len(statements) * (1 - 1 / folds) * (1 - 1 / _VALIDATION))
-    seconds = folds * seconds_to_train(config, statements, rows)
+    seconds = folds * seconds_to_train(config, [_bare(s) for s in statements], rows)
     return (
         f"{folds} trainings of {config.base.name} on about {rows} rows: {seconds / 60:.0f} "
         "minutes at most, by a rehearsal, and what evaluation takes; a stop costs no more than "

@@ -17,7 +17,10 @@ from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 
-CorpusName = Literal["own", "official", "newsmtsc", "file"]
+CorpusName = Literal[
+    "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
+    "file",
+]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 Share = Annotated[float, Field(ge=0, le=1)]
 # YAML has neither paths nor tuples: these two are converted, nothing else is.
@@ -58,18 +61,20 @@ class Corpus(Section):
 
     Attributes:
         name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
-        path: The file, for ``file``.
+        path: The file, for ``file``; the soft labels, for ``series``.
         test: Report on this corpus's test split.
+        weight: Factor for its training rows in the loss.
     """
 
     name: CorpusName
     path: Folder | None = None
     test: bool = True
+    weight: float = Field(1.0, gt=0)
 
     @model_validator(mode="after")
     def _path_goes_with_file(self) -> Corpus:
-        if (self.path is None) == (self.name == "file"):
-            raise ValueError("a path goes with `name: file`, and with no other corpus")
+        if (self.path is None) == (self.name in ("file", "series")):
+            raise ValueError("a path goes with `name: file` and `name: series`, and no other")
         return self
 
 
@@ -77,7 +82,7 @@ class Data(Section):
     """What is trained on.
 
     Attributes:
-        root: The folder of the public corpora (``scripts/fetch_corpora.py`` fetches them).
+        root: The folder of the public corpora (``scripts.fetch_corpora`` fetches them).
         corpora: The mixture; each corpus brings its own splits.
         source_dropout: Share of training rows, drawn anew each epoch, whose source is
             withheld, so that the model also works without one.
@@ -86,6 +91,8 @@ class Data(Section):
             model has to find its target in the sentence rather than hear the mood of it.
         contrast_weight: Weight of a training row whose sentence also stands with another label
             toward another state: the rows that only their target tells apart.
+        confidence_weight: Weigh a training row by 0.5 + 0.5 times its column ``confidence``, where
+            it has one in [0, 1].
         withhold_target: Train the target-blind twin: every target reads "a state".
     """
 
@@ -94,6 +101,7 @@ class Data(Section):
     source_dropout: Share = 0.3
     absent_targets: Share = 0.0
     contrast_weight: float = Field(1.0, gt=0)
+    confidence_weight: bool = False
     withhold_target: bool = False
 
 
@@ -139,9 +147,13 @@ class Fit(Section):
         label_smoothing: Share of a row's weight spread evenly over the labels.
         class_weights: ``balanced`` weighs labels by their inverse frequency.
         patience: Evaluations without a better validation macro-F1 before stopping.
-        dropout: Dropout in a BERT-like encoder, in place of the base model's own.
+        dropout: Dropout in a BERT-like encoder, in place of its own; attention has none.
         freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
             parameters, which on few rows learn rows rather than words.
+        mention_loss: Weight of two questions asked in training beside the sentence's tone: which
+            words name the target, and the tone at those words; 0 does not ask them.
+        mention_layer: The layer of the encoder that answers the first, counted from 1: two
+            thirds of the way up, so that the layers above can use the answer.
         precision: ``auto`` is bf16 where the device computes in it, which processors with
             AVX-512 BF16 or AMX do as well as GPUs, at 1.7 times the speed; else fp32.
         lora: Train low-rank adapters instead of the weights (extra ``lora``).
@@ -158,6 +170,8 @@ class Fit(Section):
     patience: int = Field(3, ge=1)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     freeze_embeddings: bool = False
+    mention_loss: float = Field(0.0, ge=0)
+    mention_layer: int = Field(4, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     lora: Lora | None = None
 

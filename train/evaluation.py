@@ -20,15 +20,17 @@ import typer
 from detente.classifier import Classifier
 from detente.encoding import as_target
 from detente.errors import DataError, DetenteError
-from detente.labels import LABELS, tone_score
+from detente.labels import LABEL_TO_ID, LABELS, tone_score
 from detente.rows import read_statements, whole_file, write_json, write_jsonl
 from detente.statement import COLUMNS, Statement
 from train.baselines import BASELINES
-from train.fit import withhold_targets
+from train.batches import classes_of, withhold_targets
+from train.corpora import EACH_LABEL, Contrast
 from train.tone_metric import (
     calibration_bins,
     labels_of,
     macro_f1_from_confusion,
+    merge,
     probabilities_of,
     tone_metrics,
 )
@@ -63,6 +65,7 @@ def evaluate(
     statements: Sequence[Statement],
     probabilities: Mapping[str, Floats],
     *,
+    contrast: Contrast = EACH_LABEL,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -75,6 +78,8 @@ def evaluate(
         name: What to call the statements.
         statements: Labelled statements.
         probabilities: By system, shape (statements, 3).
+        contrast: What the labels tell apart; probabilities are merged accordingly, and
+            macro-F1 is the mean over these classes.
         bootstrap: Resamples.
         seed: Of the resampling.
 
@@ -84,18 +89,22 @@ def evaluate(
         paired interval; and for the model ``slices`` and ``contrast_groups``.
     """
     labels = labels_of(statements)
+    classes = np.array(classes_of(contrast))
+    told = [LABEL_TO_ID[members[0]] for members in contrast]
+    probabilities = {system: merge(p, classes) for system, p in probabilities.items()}
     weights = _resampled_weights([cluster_of(s) for s in statements], bootstrap, seed)
     metrics: dict[str, Any] = {}
     draws: dict[str, Floats] = {}
     for system, p in probabilities.items():
-        draws[system] = macro_f1_from_confusion(_confusions(p, labels, weights))
-        metrics[system] = tone_metrics(p, labels) | {"macro_f1_interval": _interval(draws[system])}
+        draws[system] = macro_f1_from_confusion(_confusions(p, labels, weights), told)
+        metrics[system] = tone_metrics(p, labels, told)
+        metrics[system]["macro_f1_interval"] = _interval(draws[system])
     for system in probabilities:
         if system != MODEL and MODEL in probabilities:
             metrics[system]["lead"] = metrics[MODEL]["macro_f1"] - metrics[system]["macro_f1"]
             metrics[system]["lead_interval"] = _interval(draws[MODEL] - draws[system])
     if MODEL in probabilities:
-        metrics[MODEL]["slices"] = _slices(statements, probabilities[MODEL], labels)
+        metrics[MODEL]["slices"] = _slices(statements, probabilities[MODEL], labels, told)
         metrics[MODEL]["contrast_groups"] = _contrast_groups(
             statements, probabilities[MODEL], labels
         )
@@ -129,7 +138,7 @@ def table(evaluation: Evaluation) -> str:
             system.replace("_", "-"),
             f"{100 * m['macro_f1']:.1f}",
             f"{100 * low:.1f}–{100 * high:.1f}",
-            *(f"{100 * m['f1'][label]:.1f}" for label in LABELS),
+            *(f"{100 * m['f1'][label]:.1f}" if label in m["f1"] else "" for label in LABELS),
             f"{100 * m['accuracy']:.1f}",
             f"{m['ordinal_error']:.3f}",
             f"{m['ece']:.3f}",
@@ -233,7 +242,10 @@ def _interval(draws: Floats) -> list[float]:
 
 
 def _slices(
-    statements: Sequence[Statement], p: Floats, labels: npt.NDArray[np.int64]
+    statements: Sequence[Statement],
+    p: Floats,
+    labels: npt.NDArray[np.int64],
+    told: Sequence[int],
 ) -> dict[str, dict[str, Any]]:
     """Returns rows, accuracy and macro-F1 of each slice with enough rows."""
     members: dict[str, list[int]] = defaultdict(list)
@@ -249,7 +261,7 @@ def _slices(
     for name in sorted(members, key=lambda n: (n.partition(":")[0], -len(members[n]))):
         rows = np.array(members[name])
         if len(rows) >= _SMALLEST_SLICE:
-            m = tone_metrics(p[rows], labels[rows])
+            m = tone_metrics(p[rows], labels[rows], told)
             found[name] = {key: m[key] for key in ("rows", "accuracy", "macro_f1")}
     return found
 

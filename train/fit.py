@@ -1,5 +1,10 @@
 """Fine-tuning with transformers' Trainer on accelerate: one model from one configuration.
 
+Beside the tone of the sentence an encoder can be asked which words name the target, and what
+the tone is at those words (``fit.mention_loss``). Labels of whole sentences alone teach a small
+encoder the mood and hardly at all whom it is for; a label on every word makes it match target
+and sentence within a few hundred updates. The layers that answer are dropped after training.
+
 A run works in ``<run.dir>.partial`` and moves to ``run.dir`` when it is whole. There each
 checkpoint gets a marker once everything of it is written, and ``--resume`` continues from the
 last one that has it.
@@ -8,9 +13,9 @@ last one that has it.
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +25,6 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from scipy.optimize import minimize_scalar
-from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -35,21 +39,18 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from detente.classifier import softmax
-from detente.encoding import PairEncoder, Target, as_target
+from detente.encoding import as_target
 from detente.errors import ConfigError, DataError
 from detente.hub import read_json
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.rows import write_json
 from detente.statement import Statement
-from detente.states import mentions
 from train.base_models import find_base_model
+from train.batches import UNKNOWN, Collator, make_encoder, make_units
 from train.config import Config, Fit
 from train.lora import merge_adapters, with_adapters
-from train.tone_metric import tone_metrics
+from train.tone_metric import merge, tone_metrics
 from train.trackers import installed
-
-WITHHELD: Final = "a state"
-"""The target of every statement for the target-blind twin."""
 
 _WHOLE: Final = "whole"
 _FITTED: Final = "fitted"
@@ -75,11 +76,6 @@ class Fitted:
     temperature: float
     log: list[dict[str, Any]]
     seconds: float
-
-
-def withhold_targets(statements: Sequence[Statement]) -> list[Statement]:
-    """Returns the statements as the target-blind twin sees them: same text, no states named."""
-    return [replace(s, target=WITHHELD, source=None) for s in statements]
 
 
 def fit(
@@ -128,11 +124,9 @@ def fit(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=_model_config(base, config.fit), dtype=torch.float32
     )
-    _check_length(config, model.config)
+    _check_base(config, model.config)
     if config.fit.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
-    if config.fit.lora:
-        model = with_adapters(model, config.fit.lora)
     collator = Collator(
         encoder,
         weights=_class_weights(train, config.fit),
@@ -142,13 +136,19 @@ def fit(
         states=[str(as_target(s.target)) for s in train],
         seed=config.run.seed,
         segments=getattr(model.config, "type_vocab_size", 0) > 1,
+        find_mentions=config.fit.mention_loss > 0,
     )
-    arguments = _arguments(config, folder)
-    trainer = Trainer(
+    if config.fit.mention_loss > 0:
+        model.mention_heads = MentionHeads(model.config.hidden_size, config.fit.mention_layer)
+    if config.fit.lora:
+        model = with_adapters(model, config.fit.lora)
+    held_out = make_units(validation, encoder)
+    trainer = _ToneTrainer(
+        config.fit.mention_loss,
         model=model,
-        args=arguments,
-        train_dataset=_dataset(train, encoder, contrast_weight=config.data.contrast_weight),
-        eval_dataset=_dataset(validation, encoder),
+        args=_arguments(config, folder),
+        train_dataset=make_units(train, encoder, contrast_weight=config.data.contrast_weight),
+        eval_dataset=held_out,
         data_collator=collator,
         compute_loss_func=weighted_cross_entropy,
         compute_metrics=_validation_metrics,
@@ -163,8 +163,10 @@ def fit(
     with PartialState().main_process_first():
         checkpoint = _last_whole(folder) if resume else None
     trainer.train(resume_from_checkpoint=checkpoint)
-    temperature = _fit_temperature(trainer, _dataset(validation, encoder))
+    temperature = _fit_temperature(trainer, held_out)
     model = merge_adapters(trainer.model) if config.fit.lora else trainer.model
+    if config.fit.mention_loss > 0:
+        del model.mention_heads
     _fold_temperature(model, temperature)
     seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
     fitted = Fitted(model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
@@ -174,87 +176,6 @@ def fit(
     return fitted
 
 
-def make_encoder(tokenizer: Any, max_tokens: int) -> PairEncoder:  # noqa: ANN401 (no types)
-    """Builds our encoder around a copy of a transformers tokenizer."""
-    rust = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    return PairEncoder(rust, max_tokens, tokenizer.pad_token_id)
-
-
-class Collator:
-    """Encodes statements into padded batches with weighted soft labels.
-
-    The packed ``labels`` have shape (rows, 3): each row's label distribution times its weight,
-    so that class weights, smoothing and, later, soft labels need no column of their own.
-
-    In training each row's source is withheld with a fixed probability, and with another one
-    its target is exchanged for a state that the sentence does not name, toward which its tone
-    is neutral. The draws depend on seed, epoch and row alone, so that a resumed run sees what
-    an undisturbed one would.
-
-    Args:
-        encoder: Makes token ids.
-        weights: Shape (3,), the weight of each label.
-        smoothing: Share of a row's weight spread evenly over the labels.
-        source_dropout: Share of training rows without source.
-        absent_targets: Share of training rows with a target that the sentence does not name.
-        states: What such targets are drawn from: those of the training rows, so that a state
-            that is often talked about is often absent.
-        seed: Of the draws.
-        segments: Whether the encoder takes token types.
-
-    Attributes:
-        epoch: The epoch that the draws belong to.
-    """
-
-    def __init__(
-        self,
-        encoder: PairEncoder,
-        *,
-        weights: npt.NDArray[np.float64],
-        smoothing: float,
-        source_dropout: float,
-        seed: int,
-        absent_targets: float = 0.0,
-        states: Sequence[str] = (),
-        segments: bool,
-    ) -> None:
-        self.encoder, self.segments, self.seed = encoder, segments, seed
-        self.source_dropout, self.absent_targets = source_dropout, absent_targets
-        self._states = np.asarray(states)
-        smooth = (1 - smoothing) * np.eye(len(LABELS)) + smoothing / len(LABELS)
-        self._hard = np.eye(len(LABELS), dtype=np.float32)
-        self._packed = (weights[:, None] * smooth).astype(np.float32)
-        self.epoch = 0
-
-    def __call__(self, units: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Collates units of :func:`_dataset` into ``input_ids``, masks and ``labels``."""
-        rows = [row for unit in units for row in unit["rows"]]
-        rows = [self._augmented(row) if row["training"] else row for row in rows]
-        batch = self.encoder.collate(self.encoder.encode([_triple(row) for row in rows]))
-        if not self.segments:
-            del batch["token_type_ids"]
-        labels = np.stack(
-            [
-                row["weight"] * (self._packed if row["training"] else self._hard)[row["label"]]
-                for row in rows
-            ]
-        )
-        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        return tensors | {"labels": torch.from_numpy(labels.astype(np.float32))}
-
-    def _augmented(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        draws = np.random.default_rng((self.seed, self.epoch, row["row"]))
-        source = None if draws.random() < self.source_dropout else row["source"]
-        if draws.random() >= self.absent_targets:
-            return {**row, "source": source}
-        named = {str(mention.state) for mention in mentions(row["text"])}
-        named |= {str(as_target(name)) for name in (row["target"], row["source"]) if name}
-        absent = str(draws.choice(self._states))
-        if absent in named or absent in row["text"]:
-            return {**row, "source": source}
-        return {**row, "source": source, "target": absent, "label": LABEL_TO_ID["neutral"]}
-
-
 def weighted_cross_entropy(
     outputs: Mapping[str, torch.Tensor],
     labels: torch.Tensor,
@@ -262,18 +183,106 @@ def weighted_cross_entropy(
 ) -> torch.Tensor:
     """Cross-entropy with packed labels, as the Trainer's ``compute_loss_func``.
 
+    Each row is asked for the probability of its class of labels among the classes that its
+    corpus tells apart: nothing is learned of what its label does not say.
+
     Args:
         outputs: The model's outputs; ``logits`` of shape (rows, 3).
-        labels: Shape (rows, 3): a weight times a distribution over the labels.
+        labels: Shape (rows, 2, 3), as :class:`train.batches.Collator` packs them.
         num_items_in_batch: Elements of ``labels`` over all accumulated batches, as the Trainer
-            counts them: three a row. ``None`` stands for this batch alone.
+            counts them: six a row. ``None`` stands for this batch alone.
 
     Returns:
         The mean loss a row, as a scalar.
     """
-    log_probabilities = torch.log_softmax(outputs["logits"].float(), dim=-1)
-    rows = labels.shape[0] if num_items_in_batch is None else num_items_in_batch / labels.shape[1]
-    return -(labels * log_probabilities).sum() / rows
+    weights, classes = labels.unbind(dim=1)
+    logits = outputs["logits"].float()
+    told = classes >= 0
+    same = (classes[:, :, None] == classes[:, None, :]) & told[:, None, :]
+    # A label outside every class has no weight; itself among its class keeps its loss finite.
+    same = same | torch.eye(len(LABELS), dtype=torch.bool, device=labels.device)
+    of_class = logits[:, None, :].masked_fill(~same, -torch.inf).logsumexp(dim=-1)
+    of_all = logits.masked_fill(~told, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    rows = len(labels) if num_items_in_batch is None else num_items_in_batch / labels[0].numel()
+    return (weights * (of_all - of_class)).sum() / rows
+
+
+class MentionHeads(torch.nn.Module):
+    """The layers that are asked about the target's mentions in training.
+
+    Args:
+        hidden_size: Width of the encoder.
+        layer: Which layer's states say what is named, counted from 1; the last layer's say
+            the tone.
+    """
+
+    def __init__(self, hidden_size: int, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.names = torch.nn.Linear(hidden_size, 1)
+        self.tone = torch.nn.Linear(hidden_size, len(LABELS))
+
+    def loss(
+        self, hidden: Sequence[torch.Tensor], named: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the loss of both questions in one batch.
+
+        Args:
+            hidden: The states of each layer, the embeddings first, of shape (rows, tokens,
+                width).
+            named: Shape (rows, tokens): 1 where a token names the row's target, 0 where it does
+                not, ``UNKNOWN`` where that is not known.
+            labels: Shape (rows, 2, 3), as :class:`train.batches.Collator` packs them.
+
+        Returns:
+            The mean over the known tokens of the first question's loss, names weighing five
+            times since they are rare, plus the mean over all rows of the second one's, which
+            rows without a known mention are not asked.
+        """
+        known = named != UNKNOWN
+        found = self.names(hidden[self.layer].float()).squeeze(-1)
+        of_tokens = torch.nn.functional.binary_cross_entropy_with_logits(
+            found, named, reduction="none", pos_weight=found.new_tensor(5.0)
+        )
+        at = (named == 1).float()
+        where = at / at.sum(dim=1, keepdim=True).clamp(min=1)
+        pooled = torch.einsum("rt,rtw->rw", where, hidden[-1].float())
+        # A row without weight is not asked.
+        weights, classes = labels.unbind(dim=1)
+        asked = torch.stack([weights * at.amax(dim=1, keepdim=True), classes], dim=1)
+        of_rows = weighted_cross_entropy({"logits": self.tone(pooled)}, asked)
+        return (of_tokens * known).sum() / known.sum().clamp(min=1) + of_rows
+
+
+class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
+    """A Trainer that also asks about the target's mentions."""
+
+    def __init__(self, mention_loss: float, **arguments: Any) -> None:  # noqa: ANN401 (its own)
+        super().__init__(**arguments)
+        self.mention_loss = mention_loss
+
+    def compute_loss(
+        self,
+        model: Any,  # noqa: ANN401 (no types)
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401 (no types)
+        """Returns the loss of the tone and, where a batch says what is named, of the mentions."""
+        named = inputs.pop("mentions", None)
+        if named is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"]
+        loss, outputs = super().compute_loss(
+            model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
+        )
+        # This batch's share in the update, as the Trainer reckons it for the tone.
+        share = 1.0 if num_items_in_batch is None else labels.numel() / num_items_in_batch
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            share = share * self.accelerator.num_processes
+        heads = self.accelerator.unwrap_model(model).mention_heads
+        loss = loss + self.mention_loss * share * heads.loss(outputs.hidden_states, named, labels)
+        return (loss, outputs) if return_outputs else loss
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
@@ -311,7 +320,7 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         warmup_steps=fit.warmup,
         weight_decay=fit.weight_decay,
         use_cpu=not torch.accelerator.is_available(),
-        bf16=fit.precision == "bf16" or (fit.precision == "auto" and _has_bf16()),
+        bf16=fit.precision == "bf16" or (fit.precision == "auto" and has_bf16()),
         train_sampling_strategy="group_by_length",
         length_column_name="length",
         eval_strategy="epoch",
@@ -330,7 +339,7 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
     )
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Returns whether bf16 is computed natively here; emulated it is slower than fp32."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -347,8 +356,9 @@ def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (no types)
         label2id=dict(LABEL_TO_ID),
         problem_type="single_label_classification",
     )
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        setattr(config, name, fit.dropout)
+    config.hidden_dropout_prob = fit.dropout
+    # Any other value keeps torch from its fused attention.
+    config.attention_probs_dropout_prob = 0.0
     # Paths of this machine must not travel with the model.
     config._name_or_path = ""
     return config
@@ -362,63 +372,9 @@ def _class_weights(statements: Sequence[Statement], fit: Fit) -> npt.NDArray[np.
     return np.array([len(statements) / (len(LABELS) * max(counts[label], 1)) for label in LABELS])
 
 
-def _triple(row: Mapping[str, Any]) -> tuple[str, Target, Target | None]:
-    source = as_target(row["source"], "source") if row["source"] else None
-    return row["text"], as_target(row["target"]), source
-
-
-def _dataset(
-    statements: Sequence[Statement],
-    encoder: PairEncoder,
-    *,
-    contrast_weight: float | None = None,
-) -> Dataset:
-    """Builds what the Trainer samples: units of one row, or for training of one sentence.
-
-    Rows that share a sentence are a unit, so that they meet in one batch and what they have in
-    common, the mood of the sentence, cancels out of the gradient.
-
-    Args:
-        statements: Labelled statements.
-        encoder: Tells how long they are.
-        contrast_weight: For training: the weight of rows whose sentence has several labels.
-    """
-    training = contrast_weight is not None
-    units: dict[str, list[int]] = defaultdict(list)
-    for row, s in enumerate(statements):
-        units[s.text if training else str(row)].append(row)
-    pairs = [_triple({"text": s.text, "target": s.target, "source": s.source}) for s in statements]
-    lengths = [len(pair) for pair in encoder.encode(pairs)]
-
-    def weight(rows: list[int]) -> float:
-        contrasting = len({statements[row].label for row in rows}) > 1
-        return contrast_weight if contrasting and contrast_weight is not None else 1.0
-
-    return Dataset.from_list(
-        [
-            {
-                "length": max(lengths[row] for row in rows),
-                "rows": [
-                    {
-                        "row": row,
-                        "text": s.text,
-                        "target": s.target,
-                        "source": s.source,
-                        "label": LABEL_TO_ID[s.label] if s.label else None,
-                        "weight": weight(rows),
-                        "training": training,
-                    }
-                    for row in rows
-                    for s in (statements[row],)
-                ],
-            }
-            for rows in units.values()
-        ]
-    )
-
-
 def _validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    metrics = tone_metrics(softmax(prediction.predictions), prediction.label_ids.argmax(axis=1))
+    labels, classes = np.moveaxis(prediction.label_ids, 1, 0)
+    metrics = tone_metrics(merge(softmax(prediction.predictions), classes), labels.argmax(axis=1))
     return {name: metrics[name] for name in ("macro_f1", "accuracy", "ordinal_error", "ece")}
 
 
@@ -448,7 +404,15 @@ def _load_fitted(folder: Path, tokenizer: Any) -> Fitted | None:  # noqa: ANN401
     return Fitted(model.eval(), tokenizer, rest["temperature"], rest["log"], rest["seconds"])
 
 
-def _check_length(config: Config, model_config: Any) -> None:  # noqa: ANN401 (no types)
+def _check_base(config: Config, model_config: Any) -> None:  # noqa: ANN401 (no types)
+    layers = model_config.num_hidden_layers
+    if config.fit.mention_loss > 0 and config.fit.mention_layer > layers:
+        raise ConfigError(
+            "the base model has fewer layers",
+            where="fit.mention_layer",
+            got=config.fit.mention_layer,
+            expected=f"at most {layers} for {config.base.name}",
+        )
     positions = getattr(model_config, "max_position_embeddings", None)
     if positions is not None and config.base.max_tokens > positions:
         raise ConfigError(
@@ -465,12 +429,11 @@ def _fit_temperature(trainer: Trainer, validation: Dataset) -> float:
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
     output = trainer.predict(validation)
-    logits, labels = output.predictions.astype(np.float64), output.label_ids.argmax(axis=1)
+    logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
 
     def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        chosen = scaled[np.arange(len(labels)), labels]
-        return float((np.logaddexp.reduce(scaled, axis=1) - chosen).mean())
+        scaled = {"logits": logits / float(np.exp(log_temperature))}
+        return weighted_cross_entropy(scaled, labels).item()
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded").x))
 

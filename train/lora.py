@@ -27,6 +27,7 @@ def with_adapters(model: PreTrainedModel, settings: Lora) -> PeftModel:
         LoraConfig(
             # By this task peft knows that the head is new and has to be trained whole.
             task_type=TaskType.SEQ_CLS,
+            modules_to_save=[name for name, _ in model.named_children() if name.endswith("_heads")],
             target_modules="all-linear",
             r=settings.rank,
             lora_alpha=settings.alpha,

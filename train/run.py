@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ from ruamel.yaml import YAML
 import detente
 from detente.classifier import Classifier
 from detente.encoding import TEMPLATE, PairEncoder
-from detente.errors import ConfigError
+from detente.errors import ConfigError, DataError
 from detente.hub import SETTINGS, read_json, write_manifest
 from detente.labels import LABELS
 from detente.rows import whole_file, write_json, write_jsonl
@@ -35,8 +35,10 @@ from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement
 from train.base_models import public_name
 from train.baselines import BASELINES
+from train.batches import make_encoder, withhold_targets
 from train.card import render_card
 from train.config import Config
+from train.config import Data as DataConfig
 from train.corpora import LoadedCorpus, load_corpus
 from train.evaluation import (
     MODEL,
@@ -48,7 +50,7 @@ from train.evaluation import (
     write_report,
 )
 from train.export import FP32, check_fp32, export_fp32
-from train.fit import Fitted, fit, make_encoder, withhold_targets
+from train.fit import Fitted, fit
 from train.splits import SPLITS, LeakageReport, Split, remove_leaks
 from train.tone_metric import probabilities_of
 
@@ -64,18 +66,49 @@ class Data:
     """The statements of a run.
 
     Attributes:
-        corpora: What was loaded.
+        config: What was asked for.
+        corpora: What was loaded, in the order of ``config.corpora``.
         splits: By corpus and split, after leaks were removed.
         leakage: What was removed.
     """
 
+    config: DataConfig
     corpora: Sequence[LoadedCorpus]
     splits: Mapping[str, Mapping[Split, Sequence[Statement]]]
     leakage: LeakageReport
 
     def all(self, split: Split) -> list[Statement]:
-        """Returns the statements of one split of all corpora."""
-        return [s for splits in self.splits.values() for s in splits[split]]
+        """Returns the statements of one split of all corpora, with what training weighs them by.
+
+        To ``extra`` come ``weight`` and ``contrast``, as :func:`train.batches.make_units` reads
+        them.
+
+        Raises:
+            DataError: A ``confidence`` is not a number in [0, 1].
+        """
+        return [
+            replace(s, extra={**s.extra, "weight": weight, "contrast": corpus.info.contrast})
+            for spec, corpus in zip(self.config.corpora, self.corpora, strict=True)
+            for s in self.splits[corpus.info.name][split]
+            for weight in (spec.weight * self._confidence_weight(s),)
+        ]
+
+    def _confidence_weight(self, statement: Statement) -> float:
+        confidence = statement.extra.get("confidence")
+        if confidence is None or not self.config.confidence_weight:
+            return 1.0
+        try:
+            share = float(confidence)
+        except (TypeError, ValueError):
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise DataError(
+                "a confidence cannot be read",
+                where=f"statement {statement.id or statement.text[:40]!r}",
+                got=confidence,
+                expected="a number from 0 to 1",
+            )
+        return 0.5 + 0.5 * share
 
     def summary(self) -> dict[str, Any]:
         """Returns licences, counts, checksums and removals, as ``metrics.json`` stores them."""
@@ -114,7 +147,7 @@ def load_data(config: Config) -> Data:
             "no corpus is reported on", where="data.corpora", fix="Set `test: true` for one."
         )
     splits, leakage = remove_leaks({corpus.info.name: corpus.splits for corpus in corpora})
-    return Data(corpora, splits, leakage)
+    return Data(config.data, corpora, splits, leakage)
 
 
 def train(config: Config, *, resume: bool = False) -> Path:
@@ -284,7 +317,15 @@ def _evaluate(
         for baseline in config.evaluate.baselines:
             if baseline in BASELINES:
                 systems[baseline] = BASELINES[baseline](train, test)
-        evaluations.append(evaluate(name, test, systems, bootstrap=config.evaluate.bootstrap))
+        evaluations.append(
+            evaluate(
+                name,
+                test,
+                systems,
+                contrast=corpus.info.contrast,
+                bootstrap=config.evaluate.bootstrap,
+            )
+        )
     return evaluations
 
 

@@ -11,7 +11,8 @@
     └── UnknownStateError (LookupError)  a state code that is not in the gazetteer
 
     DetenteWarning (UserWarning)
-    └── TruncationWarning                a sentence was longer than the model reads
+    ├── TruncationWarning                a sentence was longer than the model reads
+    └── OtherFileWarning                 a corpus file is not the one our figures were made on
 
 Every message says what went wrong and where, what came, what was expected and what to do,
 in that order and as far as each is known.
@@ -98,6 +99,10 @@ class DetenteWarning(UserWarning):
 
 class TruncationWarning(DetenteWarning):
     """A sentence was longer than the model reads, and a part of it was left out."""
+
+
+class OtherFileWarning(DetenteWarning):
+    """A corpus file is read that is not the one the project's figures were made on."""
 
 
 def _shorten(value: object, limit: int = 80) -> str:

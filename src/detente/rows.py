@@ -9,11 +9,11 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 from detente.errors import DataError, InputError, MissingExtraError
 from detente.statement import Statement
@@ -55,12 +55,8 @@ def read_statements(path: Path, *, labelled: bool = False) -> list[Statement]:
     first_row_of: dict[str, int] = {}
     for number, row in read_rows(path):
         where = f"{path}, row {number}"
-        try:
+        with at_row(path, number):
             statement = Statement.from_row(row)
-        except InputError as error:
-            raise DataError(
-                error.what, where=where, got=error.got, expected=error.expected, fix=error.fix
-            ) from None
         if labelled and statement.label is None:
             raise DataError(
                 "the row has no label",
@@ -83,6 +79,71 @@ def read_statements(path: Path, *, labelled: bool = False) -> list[Statement]:
     return statements
 
 
+@contextmanager
+def at_row(path: Path, number: int) -> Iterator[None]:
+    """Gives what cannot be read inside the place where it stands.
+
+    Raises:
+        DataError: An :class:`InputError` was raised inside; the message names file and row.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise DataError(
+            error.what,
+            where=f"{path}, row {number}",
+            got=error.got,
+            expected=error.expected,
+            fix=error.fix,
+        ) from None
+
+
+def read_csv(
+    path: Path,
+    *,
+    delimiter: str = ",",
+    quoted: bool = True,
+    columns: Sequence[str] | None = None,
+) -> Iterator[tuple[int, Row]]:
+    """Yields the numbered rows of a text table, whatever its file is called.
+
+    Args:
+        path: The file, in UTF-8.
+        delimiter: What stands between two cells.
+        quoted: Quotation marks enclose cells; otherwise they are characters like others.
+        columns: The names of the columns, for a file without a header.
+
+    Raises:
+        DataError: The file cannot be read, or a row cannot be parsed.
+    """
+    number = 0
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(
+                file, columns, delimiter=delimiter, quoting=quoting, strict=True
+            )
+            for number, row in enumerate(reader, 1):
+                if None in row or None in row.values():
+                    raise DataError(
+                        "the row has more or fewer cells than the header",
+                        where=f"{path}, row {number}",
+                        got=list(row.values()),
+                        expected=f"{len(reader.fieldnames or ())} cells",
+                    )
+                yield number, row
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, number + 1) from error
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from error
+    except csv.Error as error:
+        raise DataError(
+            f"not valid CSV ({error})",
+            where=f"{path}, row {number + 1}",
+            fix="Look for a quotation mark that is not closed.",
+        ) from error
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows as JSON lines; the file appears whole or not at all."""
     with whole_file(path) as file:
@@ -97,12 +158,21 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[str]]:
-    """Opens a temporary text file beside ``path`` that takes its place if nothing fails."""
+def whole_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Opens a temporary file beside ``path`` that takes its place if nothing fails.
+
+    Args:
+        path: The file to write; its folder is made.
+        binary: Write bytes rather than UTF-8 text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        with (
+            os.fdopen(handle, "wb")
+            if binary
+            else os.fdopen(handle, "w", encoding="utf-8", newline="") as file
+        ):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -138,32 +208,6 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
         ) from error
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            for number, row in enumerate(reader, 1):
-                if None in row or None in row.values():
-                    raise DataError(
-                        "the row has more or fewer cells than the header",
-                        where=f"{path}, row {number}",
-                        got=list(row.values()),
-                        expected=f"{len(reader.fieldnames or ())} cells",
-                    )
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, number + 1) from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", where=str(path)) from error
-    except csv.Error as error:
-        raise DataError(
-            f"not valid CSV ({error})",
-            where=f"{path}, row {number + 1}",
-            fix="Look for a quotation mark that is not closed.",
-        ) from error
-
-
 def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
     try:
         from pyarrow import ArrowException, parquet
@@ -187,6 +231,6 @@ def _not_utf8(path: Path, number: int) -> DataError:
 
 _READERS: Final[dict[str, Callable[[Path], Iterator[tuple[int, Row]]]]] = {
     ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
+    ".csv": read_csv,
     ".parquet": _read_parquet,
 }

@@ -23,11 +23,18 @@ from train.splits import Split, split_by_group
 INFO: Final = CorpusInfo(
     name="newsmtsc",
     licence="MIT",
-    citation="Hamborg and Donnay, NewsMTSC, EACL 2021",
+    citation="Hamborg and Donnay 2021, NewsMTSC: (Multi-)Target-dependent Sentiment Classification "
+    "in News Articles (EACL)",
     language="en",
     labels="crowd workers; polarity 2 negative, 4 neutral, 6 positive read as critical, neutral, "
     "conciliatory",
     shippable=True,
+    split_rule="train.jsonl 90/10 by article for training and validation; devtest_mt.jsonl is "
+    "the test",
+    sha256={
+        "train.jsonl": "fb80ff05993dd59016c36abefaa7bd00d77cb0cb38a781c1f9edd9ad7c61471e",
+        "devtest_mt.jsonl": "f7657900083bc12f41f1dcd7f19ae5b3eec87844da5eeb22d07ee916fe83a865",
+    },
 )
 _LABELS: Final[dict[float, Label]] = {2.0: "critical", 4.0: "neutral", 6.0: "conciliatory"}
 _PRONOUNS: Final = frozenset(
@@ -46,7 +53,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         DataError: A file is missing, or a row cannot be read.
     """
     dropped: Counter[str] = Counter()
-    paths = {split: corpus_file(root, "newsmtsc", name) for split, name in _FILES.items()}
+    paths = {split: corpus_file(root, INFO, name) for split, name in _FILES.items()}
     splits = split_by_group(list(_statements(paths["train"], dropped)), shares=(0.9, 0.1, 0.0))
     splits["test"] = list(_statements(paths["test"], dropped))
     return LoadedCorpus(INFO, splits, checksums(*paths.values()), dropped)

@@ -28,6 +28,7 @@ INFO: Final = CorpusInfo(
     labels="two independent language-model passes under data/CODEBOOK.md (agreement 95.5 %, "
     "kappa 0.93), disagreements settled by a third reading; no human annotator",
     shippable=True,
+    split_rule="70/10/20 by document",
 )
 _TWEETS: Final = "trump_tweets:"
 
@@ -39,7 +40,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         ConfigError: ``data.root`` is not given.
         DataError: The file is missing, or a row cannot be read.
     """
-    path = corpus_file(root, "official", "annotated.jsonl")
+    path = corpus_file(root, INFO, "annotated.jsonl")
     dropped: Counter[str] = Counter()
     kept: list[Statement] = []
     for statement in read_statements(path, labelled=True):

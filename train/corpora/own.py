@@ -23,6 +23,7 @@ INFO: Final = CorpusInfo(
     labels="invented sentences, written and labelled under data/CODEBOOK.md by language "
     "models, kept where a second blind reading or a third one agreed",
     shippable=True,
+    split_rule="as the rows say, by contrast group",
 )
 
 

@@ -34,6 +34,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         language="unknown",
         labels="as given in the table",
         shippable=True,
+        split_rule="as the rows say; else 70/10/20 by document, group or sentence",
     )
     with_split = sum("split" in s.extra for s in statements)
     if with_split == 0:

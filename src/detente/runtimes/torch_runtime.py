@@ -12,11 +12,13 @@ from detente.errors import MissingExtraError, ModelError
 
 
 class TorchRuntime:
-    """Runs a checkpoint with transformers, in fp32: what the ONNX export is compared with.
+    """Runs a checkpoint with transformers; in fp32, it is what the ONNX export is compared with.
 
     Args:
         folder: A Hugging Face sequence-classification folder.
         device: ``cpu``, ``cuda`` or another torch device; ``None`` takes a GPU if there is one.
+        bf16: Compute matrix products in bf16: on hardware that has it about twice as fast, for
+            probabilities that differ by about a hundredth.
 
     Raises:
         MissingExtraError: torch or transformers is not installed.
@@ -25,7 +27,7 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, folder: Path, device: str | None = None) -> None:
+    def __init__(self, folder: Path, device: str | None = None, *, bf16: bool = False) -> None:
         try:
             import torch
             from safetensors import SafetensorError
@@ -50,6 +52,7 @@ class TorchRuntime:
                 expected="config.json and model.safetensors of a sequence classifier",
             ) from error
         self._model = model.to(self.device).eval()
+        self._bf16 = bf16
 
     def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """See :meth:`detente.runtimes.Runtime.logits`."""
@@ -58,7 +61,10 @@ class TorchRuntime:
         # Not every architecture has segments: MPNet's forward takes no token types.
         if getattr(self._model.config, "type_vocab_size", 0) < 2:
             batch = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16),
+        ):
             tensors = {name: torch.from_numpy(a).to(self.device) for name, a in batch.items()}
             logits = self._model(**tensors).logits.float().cpu().numpy()
         return np.asarray(logits, dtype=np.float32)

@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_rows
+
+from detente import Statement
+from detente.encoding import PairEncoder
+from detente.labels import LABELS
+from train.batches import UNKNOWN, Collator, classes_of, make_units, withhold_targets
+from train.fit import weighted_cross_entropy
+
+STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
+THANKS = Statement("We thank France.", "FRA", source="USA", label="conciliatory")
+
+
+def collator(encoder: PairEncoder, **changes) -> Collator:
+    settings = {"weights": np.ones(3), "smoothing": 0.0, "source_dropout": 0.0, "seed": 1}
+    return Collator(encoder, segments=True, **(settings | changes))
+
+
+def units(encoder, statements, *, training=True):
+    return list(make_units(statements, encoder, contrast_weight=1.0 if training else None))
+
+
+def test_sources_are_withheld_by_epoch_and_only_in_training(encoder):
+    def without(epoch, training=True):
+        c = collator(encoder, source_dropout=0.5)
+        c.epoch = epoch
+        ids = c(units(encoder, [THANKS] * 200, training=training))["input_ids"]
+        return (ids[:, -1] == 0).numpy()  # rows without source are shorter, hence padded
+
+    assert 0.35 < without(0).mean() < 0.65
+    assert (without(0) == without(0)).all() and (without(0) != without(1)).any()
+    assert not without(0, training=False).any()
+
+
+def test_absent_targets_are_neutral_and_really_absent(encoder):
+    states = ["France", "Peru", "Japan", "United States"]
+    c = collator(encoder, absent_targets=0.5, states=states)
+    labels = c(units(encoder, [THANKS] * 300))["labels"][:, 0]
+    # Half are drawn; a quarter of those draw France and a quarter the source, and stay.
+    neutral = labels[:, 1] == 1
+    assert 0.15 < neutral.float().mean() < 0.35
+    assert (labels[~neutral] == torch.tensor([0.0, 0.0, 1.0])).all()
+    only_present = collator(encoder, absent_targets=0.5, states=["France", "United States"])
+    assert (only_present(units(encoder, [THANKS] * 50))["labels"][:, 0, 2] == 1).all()
+
+
+def test_rows_of_one_sentence_are_one_unit_with_their_weight(encoder):
+    pair = [
+        Statement("We thank Peru and not Chile.", "PER", label="conciliatory"),
+        Statement("We thank Peru and not Chile.", "CHL", label="neutral", extra={"weight": 0.5}),
+    ]
+    found = list(make_units([*pair, STATEMENTS[0]], encoder, contrast_weight=2.0))
+    assert [len(unit["rows"]) for unit in found] == [2, 1]
+    labels = collator(encoder)(found)["labels"][:, 0]
+    assert labels.sum(dim=1).tolist() == [2, 1, 1]
+    assert [len(unit["rows"]) for unit in units(encoder, pair, training=False)] == [1, 1]
+
+
+def test_a_soft_label_stands_in_for_the_label(encoder):
+    soft = replace(THANKS, extra={"soft_label": [0.25, 0.5, 0.25], "weight": 0.5})
+    packed = collator(encoder, smoothing=0.3)(units(encoder, [soft]))["labels"][0, 0]
+    expected = 0.5 * (0.7 * np.array([0.25, 0.5, 0.25]) + 0.1)
+    assert packed.tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    ("contrast", "expected"),
+    [
+        ((("critical",), ("conciliatory",)), [0, -1, 1]),
+        ((("critical",), ("neutral", "conciliatory")), [0, 1, 1]),
+    ],
+)
+def test_a_corpus_that_tells_two_classes_apart_teaches_no_more(encoder, contrast, expected):
+    assert classes_of(contrast) == expected
+    row = replace(THANKS, label=contrast[1][0], extra={"contrast": contrast})
+    labels = collator(encoder, smoothing=0.2)(units(encoder, [row]))["labels"]
+    logits = torch.tensor([[0.3, -1.0, 2.0]], requires_grad=True)
+    loss = weighted_cross_entropy({"logits": logits}, labels)
+    # By hand: two classes, of which the row's has its share of the smoothed weight.
+    classes = torch.tensor(expected)
+    scores = torch.stack([logits[0, classes == c].logsumexp(0) for c in (0, 1)])
+    told = (classes >= 0).sum()
+    weight = 0.2 * torch.stack([(classes == c).sum() / told for c in (0, 1)])
+    weight[1] += 0.8
+    assert loss.item() == pytest.approx(-(weight * scores.log_softmax(0)).sum().item(), rel=1e-5)
+    loss.backward()
+    assert (logits.grad[0, classes < 0] == 0).all()
+    if expected == [0, 1, 1]:  # what of its class it is, the row does not say
+        share = logits.detach()[0, 1:].softmax(0)
+        assert logits.grad[0, 1:] / logits.grad[0, 1:].sum() == pytest.approx(share)
+
+
+def test_tokens_that_name_the_target_are_found(encoder):
+    def named(text, target, **changes):
+        statement = Statement(text, target, label="neutral")
+        c = collator(encoder, find_mentions=True, **changes)
+        batch = c(units(encoder, [statement]))
+        tokens = [encoder.tokenizer.id_to_token(i) for i in batch["input_ids"][0]]
+        return list(zip(tokens, batch["mentions"][0].tolist(), strict=True))
+
+    found = named("We thank France and the French, not Peru.", "FRA")
+    hits = [token for token, value in found if value == 1]
+    assert hits[0] == "france" and "".join(hits[1:]).replace("##", "") == "french"
+    # Special tokens and the target's own name after the sentence are not asked about.
+    assert [value for token, value in found if token in ("[CLS]", "[SEP]")] == [UNKNOWN] * 3
+    assert found[-2] == ("france", UNKNOWN)
+    # A target that nothing names may be meant by any word; one put in its place is meant by none.
+    assert {value for _, value in named("We thank your people.", "FRA")} == {UNKNOWN}
+    absent = named("We thank France.", "FRA", absent_targets=1.0, states=["Peru"])
+    assert {value for _, value in absent} == {0, UNKNOWN}
+    # Free text is found by itself, and a sentence that is cut says nothing.
+    assert 1 in {value for _, value in named("We thank x1 today.", "x1")}
+    with pytest.warns(match="tokens were cut"):
+        long = named("We see France today. " * 30, "FRA")
+    assert {value for _, value in long} == {UNKNOWN}
+
+
+def test_only_training_asks_for_mentions(encoder):
+    c = collator(encoder, find_mentions=True)
+    assert "mentions" not in c(units(encoder, [THANKS], training=False))
+    assert "mentions" not in collator(encoder)(units(encoder, [THANKS]))
+
+
+def test_the_twin_sees_no_state():
+    for before, after in zip(STATEMENTS, withhold_targets(STATEMENTS), strict=True):
+        assert after.text == before.text and after.label == before.label
+        assert (after.target, after.source) == ("a state", None)
+
+
+def test_classes_are_numbered_in_label_order():
+    assert classes_of(tuple((label,) for label in LABELS)) == [0, 1, 2]
