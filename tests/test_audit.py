@@ -112,8 +112,8 @@ def test_uncertainty_is_entropy_or_margin():
 
 def test_targets_take_turns_and_nothing_is_asked_twice():
     texts = [
-        ("The harbour treaty was signed on Monday by both ministers.", "France"),
-        ("The harbour treaty was signed on Tuesday by both ministers.", "France"),
+        ("The harbour treaty was signed on Monday by both of the ministers.", "France"),
+        ("The harbour treaty was signed on Friday by both of the ministers.", "France"),
         ("Nobody believes a word of what they promise us any more.", "FRA"),
         ("Grain shipments resumed last week without incident.", "Kenya"),
         ("Their envoy smiled, and we smiled back politely.", "KEN"),

@@ -32,6 +32,16 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
         ("data.corpora=[{name: own, pth: x}]", r"corpora\.0\.pth: unknown key.*'path'"),
         ("data.corpora=[{name: owm}]", r"corpora\.0\.name: input should be 'own', 'official'"),
         ("data.corpora=[{name: file}]", "a path goes with `name: file`"),
+        ("data.corpora=[{name: own, hold_out: {source: KEN}}]", "goes with `name: official`"),
+        ("data.corpora=[{name: official, hold_out: {}}]", "either a period or a source"),
+        ("data.corpora=[{name: official, hold_out: {sorce: KEN}}]", "hold_out.sorce: unknown key"),
+        ("data.corpora=[{name: official, hold_out: {source: Atlantis}}]", "gazetteer knows"),
+        (
+            "data.corpora=[{name: official, hold_out: {period: [2022, 2017]}}]",
+            "not come after",
+        ),
+        ("data.corpora=[{name: official, hold_out: {period: [2017, '2022']}}]", "valid integer"),
+        ("data.corpora=[{name: official, hold_out: {period: 2017}}]", "valid tuple"),
         ("data.corpora=[]", r"corpora: tuple should have at least 1 item"),
         ("fit.learning_rate=-1", r"learning_rate: input should be greater than 0; got -1"),
         ("fit.epochs=three", r"fit\.epochs: .*valid number.*got 'three'"),
@@ -52,6 +62,15 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
 def test_a_wrong_setting_is_named(override, says):
     with pytest.raises(ConfigError, match=f"(?s){says}"):
         load_config(QUICK, [override])
+
+
+def test_a_hold_out_is_one_period_or_one_state_by_its_code():
+    def hold_out(value):
+        corpora = f"data.corpora=[{{name: official, hold_out: {value}}}]"
+        return load_config(QUICK, [corpora]).data.corpora[0].hold_out
+
+    assert hold_out("{period: [2017, 2022]}").period == (2017, 2022)
+    assert hold_out("{source: Soviet Union}").source == "SUN" == hold_out("{source: SUN}").source
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from conftest import tiny_rows
 
 from detente import DataError
 from detente.rows import write_jsonl
-from train.config import Corpus
+from train.config import Corpus, HoldOut
 from train.corpora import load_corpus
 from train.splits import SPLITS
 
@@ -36,6 +36,26 @@ def test_official_is_split_by_document_and_without_tweets(tmp_path):
     assert all(s.extra == {"cluster": s.doc_id}
                for split in SPLITS for s in corpus.splits[split])  # fmt: skip
     assert corpus.splits["test"]
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "name", "rows"),
+    [
+        ({"period": (2012, 2014)}, "official-period-2012-2014", 90),
+        ({"source": "Kenya"}, "official-source-KEN", 30),
+    ],
+)
+def test_official_holds_out_a_period_or_a_source(tmp_path, hold_out, name, rows):
+    table = [
+        row | {"date": f"{2011 + i // 3 % 5}-11-25", "source": ("KEN" if i < 30 else "RUS")}
+        for i, row in enumerate(official_rows())
+    ]
+    spec = Corpus(name="official", hold_out=HoldOut(**hold_out))
+    corpus = load_corpus(spec, write_official(tmp_path, table))
+    assert corpus.info.name == name
+    assert len(corpus.splits["test"]) == rows
+    documents = [{s.doc_id for s in corpus.splits[split]} for split in SPLITS]
+    assert sum(map(len, documents)) == 50 == len(set.union(*documents))
 
 
 def test_a_wrong_label_in_official_is_named(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from detente import DataError, Statement
-from detente.rows import read_rows, read_statements, whole_file, write_jsonl
+from detente.rows import read_rows, read_statements, whole_file, whole_folder, write_jsonl
 
 ROWS = [
     {"text": "We thank Oslo.", "target": "NOR", "label": "conciliatory", "id": "a", "x": "1"},
@@ -104,3 +104,17 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     with whole_file(path) as file:
         file.write(json.dumps({}))
     assert path.read_text() == "{}"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "out"
+    with pytest.raises(RuntimeError), whole_folder(path) as partial:
+        (partial / "a").write_text("1")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    with whole_folder(path) as partial:
+        (partial / "a").write_text("1")
+        assert not path.exists()
+    assert list(path.parent.iterdir()) == [path] and (path / "a").read_text() == "1"
+    with pytest.raises(DataError, match="there already"), whole_folder(path):
+        pass

@@ -17,9 +17,9 @@ DETENTE = [
     "rows", "cli",
 ]  # fmt: skip
 TRAIN = [
-    "config", "splits", "corpora", "base_models", "tone_metric", "batches", "trackers", "lora",
-    "fit", "baselines", "evaluation", "export", "card", "run", "__main__", "stopwatch", "audit",
-    "search",
+    "config", "splits", "near_duplicates", "leaks", "corpora", "base_models", "tone_metric",
+    "batches", "trackers", "lora", "fit", "baselines", "evaluation", "contracts", "export", "card",
+    "run", "__main__", "stopwatch", "audit", "search",
 ]  # fmt: skip
 
 

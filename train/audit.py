@@ -23,7 +23,6 @@ import numpy.typing as npt
 import typer
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import StratifiedGroupKFold
 
 from detente.classifier import Classifier
@@ -38,15 +37,14 @@ from train.baselines import Baseline, tfidf
 from train.batches import make_encoder
 from train.config import Config, load_config
 from train.fit import fit, show_progress
-from train.splits import linked_rows, normalised
+from train.near_duplicates import THRESHOLD, likeness
+from train.splits import linked_groups, normalised
 from train.stopwatch import seconds_to_train
 from train.tone_metric import labels_of, probabilities_of, tone_metrics
 
 Floats = npt.NDArray[np.float64]
 Criterion = Literal["entropy", "margin"]
 
-# Sentences whose character sequences are more alike than this say the same thing.
-_NEAR_REPEAT: Final = 0.7
 # Of the rows a model may learn from, the share that chooses its checkpoint: one in so many.
 _VALIDATION: Final = 8
 _SEED: Final = 7
@@ -95,7 +93,7 @@ def group_numbers(statements: Sequence[Statement]) -> npt.NDArray[np.int64]:
         return f"alone {row}" if blank else f"group {value}"
 
     return np.array(
-        linked_rows(
+        linked_groups(
             [key(s.doc_id, row) for row, s in enumerate(statements)],
             [key(s.extra.get("group"), row) for row, s in enumerate(statements)],
             [normalised(s.text) for s in statements],
@@ -220,14 +218,12 @@ def choose_next(
     for row in np.argsort(-unsure, kind="stable").tolist():
         if normalised(unlabelled[row].text) not in known:
             queues[str(as_target(unlabelled[row].target))].append(row)
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
-    matrix = vectors.fit_transform([s.text for s in unlabelled])
     chosen: list[int] = []
     turns = [iter(rows) for rows in queues.values()]  # the least certain target comes first
     while turns and len(chosen) < count:
         for turn in list(turns):
-            fresh = (r for r in turn if not _is_near(matrix, r, chosen))
-            row = next(fresh, None)
+            before = [unlabelled[row] for row in chosen]
+            row = next((row for row in turn if not _is_near(unlabelled[row], before)), None)
             if row is None:
                 turns.remove(turn)
             elif len(chosen) < count:
@@ -285,8 +281,9 @@ def _question(statement: Statement) -> tuple[str, str, str]:
     return normalised(statement.text), str(as_target(statement.target)), str(source)
 
 
-def _is_near(matrix: Any, row: int, chosen: Sequence[int]) -> bool:  # noqa: ANN401 (scipy has no types)
-    return bool(chosen) and (matrix[chosen] @ matrix[row].T).max() > _NEAR_REPEAT
+def _is_near(statement: Statement, others: Sequence[Statement]) -> bool:
+    text = normalised(statement.text)
+    return any(likeness(text, normalised(other.text)) >= THRESHOLD for other in others)
 
 
 def _shown(p: Floats) -> dict[str, str]:

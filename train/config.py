@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
+from detente.states import resolve
 
 CorpusName = Literal[
     "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
@@ -56,6 +57,41 @@ class Run(Section):
         return self
 
 
+class HoldOut(Section):
+    """What a corpus is tested on in place of a share of its documents.
+
+    Attributes:
+        period: The first and the last year, both included.
+        source: The state that speaks, by code, name or alias; it becomes its code. Former states
+            are states of their own: Russia is not the Soviet Union.
+    """
+
+    period: tuple[int, int] | None = Field(None, strict=False)
+    source: str | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_known(cls, source: str | None) -> str | None:
+        found = None if source is None else resolve(source)
+        if source is not None and found is None:
+            raise ValueError("not a state that the gazetteer knows")
+        return found.code if found else None
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> HoldOut:
+        if (self.period is None) == (self.source is None):
+            raise ValueError("hold_out takes either a period or a source")
+        if self.period is not None and self.period[0] > self.period[1]:
+            raise ValueError("the first year of a period must not come after the last")
+        return self
+
+    def __str__(self) -> str:
+        """Returns a name for the split, such as ``period-2017-2022`` or ``source-RUS``."""
+        if self.period is not None:
+            return f"period-{self.period[0]}-{self.period[1]}"
+        return f"source-{self.source}"
+
+
 class Corpus(Section):
     """One corpus of the mixture.
 
@@ -64,17 +100,25 @@ class Corpus(Section):
         path: The file, for ``file``; the soft labels, for ``series``.
         test: Report on this corpus's test split.
         weight: Factor for its training rows in the loss.
+        hold_out: Test on a period or a source and train on the rest, for ``official``.
     """
 
     name: CorpusName
     path: Folder | None = None
     test: bool = True
     weight: float = Field(1.0, gt=0)
+    hold_out: HoldOut | None = None
 
     @model_validator(mode="after")
     def _path_goes_with_file(self) -> Corpus:
         if (self.path is None) == (self.name in ("file", "series")):
             raise ValueError("a path goes with `name: file` and `name: series`, and no other")
+        return self
+
+    @model_validator(mode="after")
+    def _official_holds_out(self) -> Corpus:
+        if self.hold_out is not None and self.name != "official":
+            raise ValueError("hold_out goes with `name: official`, and with no other corpus")
         return self
 
 

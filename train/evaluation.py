@@ -6,7 +6,6 @@ does it for the test split of each corpus.
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ import typer
 
 from detente.classifier import Classifier
 from detente.encoding import as_target
-from detente.errors import DataError, DetenteError
+from detente.errors import DetenteError
 from detente.labels import LABEL_TO_ID, LABELS, tone_score
-from detente.rows import read_statements, whole_file, write_json, write_jsonl
+from detente.rows import read_statements, whole_file, whole_folder, write_json, write_jsonl
 from detente.statement import COLUMNS, Statement
 from train.baselines import BASELINES
 from train.batches import classes_of, withhold_targets
@@ -194,25 +193,18 @@ def main(
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples for the intervals.")] = 1000,
 ) -> None:
     """Evaluate a model on a table of labelled statements."""
-    if out.exists():
-        raise DataError(
-            "the folder is there already", where=str(out), fix="Name another, or remove it."
-        )
-    statements = read_statements(data, labelled=True)
-    systems = {MODEL: _predict(model, statements)}
-    if twin is not None:
-        systems[TWIN] = _predict(twin, withhold_targets(statements))
-    if baselines_from is not None:
-        train = read_statements(baselines_from, labelled=True)
-        systems |= {name: baseline(train, statements) for name, baseline in BASELINES.items()}
-    evaluation = evaluate(data.stem, statements, systems, bootstrap=bootstrap)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
-        partial = Path(scratch) / "whole"
+    with whole_folder(out) as partial:
+        statements = read_statements(data, labelled=True)
+        systems = {MODEL: _predict(model, statements)}
+        if twin is not None:
+            systems[TWIN] = _predict(twin, withhold_targets(statements))
+        if baselines_from is not None:
+            train = read_statements(baselines_from, labelled=True)
+            systems |= {name: baseline(train, statements) for name, baseline in BASELINES.items()}
+        evaluation = evaluate(data.stem, statements, systems, bootstrap=bootstrap)
         write_report(evaluation, partial)
         write_json(partial / "metrics.json", {data.stem: evaluation.metrics})
         write_jsonl(partial / "predictions.jsonl", prediction_rows(evaluation, model))
-        partial.rename(out)
     typer.echo(table(evaluation))
 
 

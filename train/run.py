@@ -51,7 +51,8 @@ from train.evaluation import (
 )
 from train.export import FP32, check_fp32, export_fp32
 from train.fit import Fitted, fit
-from train.splits import SPLITS, LeakageReport, Split, remove_leaks
+from train.leaks import LeakageReport, remove_leaks
+from train.splits import SPLITS, Split
 from train.tone_metric import probabilities_of
 
 _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
@@ -121,7 +122,7 @@ class Data:
                 "shippable": corpus.info.shippable,
                 "sha256": dict(corpus.files),
                 "dropped": dict(corpus.dropped),
-                "removed_as_leaks": self.leakage.removed[corpus.info.name],
+                "removed_as_leaks": dict(self.leakage.removed[corpus.info.name]),
                 "rows": {
                     split: dict(Counter(s.label for s in self.splits[corpus.info.name][split]))
                     for split in SPLITS
@@ -201,6 +202,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
         },
         "onnx": {"fp32_largest_logit_difference": difference},
         "data": data.summary(),
+        "leakage": data.leakage.summary(),
         "environment": environment,
         "config": config.to_yaml(),
     }

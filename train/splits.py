@@ -1,22 +1,26 @@
-"""Splits that do not leak: by group, the same on every machine, with a report.
+"""Splits by group, the same on every machine.
 
 Rows that share a document, a contrast set or a sentence stay together. Which split a group
 falls into depends on its own name alone, so that new rows move no others, unless they share a
-sentence with two groups and so join them.
+sentence with two groups and so join them. In place of a share of the groups, the test split can
+be a whole period or source.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from detente.errors import ConfigError, DataError
 from detente.statement import Statement
+from detente.states import resolve
+from train.config import HoldOut
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
@@ -41,7 +45,7 @@ def split_by_group(
         shares: The shares of train, validation and test, summing to one.
     """
     clusters = [str(s.extra["cluster"]) for s in statements]
-    component = linked_rows(clusters, [normalised(s.text) for s in statements])
+    component = linked_groups(clusters, [normalised(s.text) for s in statements])
     name: dict[int, str] = {}
     for number, cluster in zip(component, clusters, strict=True):
         name[number] = min(cluster, name.get(number, cluster))
@@ -53,60 +57,14 @@ def split_by_group(
     return splits
 
 
-@dataclass(frozen=True, slots=True)
-class LeakageReport:
-    """What was taken out so that nothing reported stands in the training rows.
-
-    Attributes:
-        removed: Training and validation rows that were removed, by corpus.
-        checked: Rows compared.
-    """
-
-    removed: Mapping[str, int]
-    checked: int
-
-    def __str__(self) -> str:
-        """Returns one line for the log."""
-        total = sum(self.removed.values())
-        where = ", ".join(f"{name} {n}" for name, n in self.removed.items() if n)
-        return (
-            f"leakage: {total} of {self.checked} rows stood in a later split and were removed"
-            + (f" ({where})" if where else "")
-        )
-
-
-def remove_leaks(
-    corpora: Mapping[str, Splits],
-) -> tuple[dict[str, dict[Split, list[Statement]]], LeakageReport]:
-    """Removes rows whose sentence also stands in a later split of any corpus.
-
-    Test rows are kept, validation rows give way to test, training rows to both.
-
-    Args:
-        corpora: The splits of each corpus, by its name.
-
-    Returns:
-        The same with the rows left, and the report.
-    """
-    clean: dict[str, dict[Split, list[Statement]]] = {name: {} for name in corpora}
-    removed = dict.fromkeys(corpora, 0)
-    checked = 0
-    later: set[str] = set()
-    for split in reversed(SPLITS):
-        for name, splits in corpora.items():
-            clean[name][split] = [s for s in splits[split] if normalised(s.text) not in later]
-            removed[name] += len(splits[split]) - len(clean[name][split])
-            checked += len(splits[split])
-        later.update(normalised(s.text) for splits in clean.values() for s in splits[split])
-    return clean, LeakageReport(removed, checked)
-
-
-def linked_rows(*keys: Sequence[str]) -> list[int]:
+def linked_groups(*keys: Sequence[str]) -> list[int]:
     """Numbers the groups of rows that are linked by any of several keys.
 
     Args:
-        keys: Each as long as there are rows; rows with an equal key are linked, and so are
-            rows that are linked to the same row.
+        keys: Lists of one key a row; rows are linked where they agree in one of the lists.
+
+    Returns:
+        The number of each row's group.
     """
     rows: list[int] = []
     columns: list[int] = []
@@ -120,6 +78,72 @@ def linked_rows(*keys: Sequence[str]) -> list[int]:
     links = coo_array(([1] * len(rows), (rows, [n + c for c in columns])), shape=(n + offset,) * 2)
     _, component = connected_components(links, directed=False)
     return [int(c) for c in component[:n]]
+
+
+def split_held_out(
+    statements: Sequence[Statement], hold_out: HoldOut, validation: float
+) -> tuple[dict[Split, list[Statement]], int]:
+    """Makes a test split of one period or one source, and splits the rest by group.
+
+    Splits by document flatter a model that is used on other years and other states than those
+    it learned from; this tells by how much.
+
+    Args:
+        statements: Each with ``extra["cluster"]``, and with a date or a source, whichever
+            ``hold_out`` asks for.
+        hold_out: The period or the source.
+        validation: The share of the rest that is validated on.
+
+    Returns:
+        The splits, and how many rows were left out because they are not of the period or source
+        themselves but share a cluster with rows that are.
+
+    Raises:
+        ConfigError: No row is of the period or source, or no row is left to train on.
+        DataError: A row has no date, or no source.
+    """
+    held = [_is_held_out(statement, hold_out) for statement in statements]
+    test = [s for s, is_held in zip(statements, held, strict=True) if is_held]
+    clusters = {s.extra["cluster"] for s in test}
+    others = [s for s, is_held in zip(statements, held, strict=True) if not is_held]
+    rest = [s for s in others if s.extra["cluster"] not in clusters]
+    splits = split_by_group(rest, shares=(1 - validation, validation, 0.0))
+    if not test or not splits["train"]:
+        raise ConfigError(
+            "no row is held out" if not test else "no row is left to train on",
+            where=f"data.corpora: hold_out: {hold_out}",
+            expected=_what_there_is(statements, hold_out),
+        )
+    splits["test"] = test
+    return splits, len(others) - len(rest)
+
+
+def _is_held_out(statement: Statement, hold_out: HoldOut) -> bool:
+    if hold_out.period is not None:
+        if statement.date is None:
+            raise _cannot_tell(statement, "date")
+        first, last = hold_out.period
+        return first <= statement.date.year <= last
+    if statement.source is None:
+        raise _cannot_tell(statement, "source")
+    source = resolve(statement.source)
+    return source is not None and source.code == hold_out.source
+
+
+def _cannot_tell(statement: Statement, field: str) -> DataError:
+    return DataError(
+        f"the row has no {field}",
+        where=statement.id or statement.text,
+        expected=f"a {field} in every row, so that `hold_out` can tell which to hold out",
+    )
+
+
+def _what_there_is(statements: Sequence[Statement], hold_out: HoldOut) -> str:
+    if hold_out.period is not None:
+        years = sorted(s.date.year for s in statements if s.date is not None)
+        return f"a part of the years {years[0]} to {years[-1]}" if years else "rows with a date"
+    sources = Counter(s.source for s in statements if s.source is not None)
+    return f"one of the sources, such as {', '.join(name for name, _ in sources.most_common(8))}"
 
 
 def _unit_interval(name: str) -> float:

@@ -183,6 +183,25 @@ def whole_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         raise
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Makes a temporary folder beside ``path`` that takes its name if nothing fails.
+
+    Raises:
+        DataError: There is something at ``path`` already.
+    """
+    if path.exists():
+        raise DataError(
+            "the folder is there already", where=str(path), fix="Name another, or remove it."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        partial = Path(scratch) / "whole"
+        partial.mkdir()
+        yield partial
+        partial.rename(path)
+
+
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
     number = 0
     try:

@@ -17,7 +17,7 @@ from detente.rows import read_statements
 from detente.statement import Statement
 from train.config import Corpus
 from train.corpora import CorpusInfo, LoadedCorpus, checksums, corpus_file
-from train.splits import split_by_group
+from train.splits import split_by_group, split_held_out
 
 INFO: Final = CorpusInfo(
     name="official",
@@ -36,8 +36,11 @@ _TWEETS: Final = "trump_tweets:"
 def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     """Reads the annotated sentences and splits them by document, 70/10/20.
 
+    With ``hold_out`` the test split is that period or source, the rest is split 7 to 1, and the
+    corpus takes a name of its own, so that its figures are not mistaken for the others.
+
     Raises:
-        ConfigError: ``data.root`` is not given.
+        ConfigError: ``data.root`` is not given, or nothing can be held out.
         DataError: The file is missing, or a row cannot be read.
     """
     path = corpus_file(root, INFO, "annotated.jsonl")
@@ -49,5 +52,11 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
             continue
         cluster = statement.doc_id or statement.text
         kept.append(dataclasses.replace(statement, extra={"cluster": cluster}))
+    if spec.hold_out is not None:
+        splits, dropped["of a document of the test split"] = split_held_out(
+            kept, spec.hold_out, validation=1 / 8
+        )
+        info = dataclasses.replace(INFO, name=f"{INFO.name}-{spec.hold_out}")
+        return LoadedCorpus(info, splits, checksums(path), dropped)
     splits = split_by_group(kept, shares=(0.7, 0.1, 0.2))
     return LoadedCorpus(INFO, splits, checksums(path), dropped)
