@@ -18,8 +18,8 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "config", "splits", "near_duplicates", "leaks", "corpora", "base_models", "tone_metric",
-    "batches", "fit", "baselines", "evaluation", "contracts", "export", "card", "run", "distill",
-    "__main__",
+    "batches", "trackers", "lora", "fit", "baselines", "evaluation", "contracts", "export", "card",
+    "run", "distill", "__main__", "stopwatch", "audit", "search",
 ]  # fmt: skip
 
 

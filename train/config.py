@@ -22,6 +22,7 @@ CorpusName = Literal[
     "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
     "file",
 ]  # fmt: skip
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 FOLDS: Final = 5
 """Of a cross-validation."""
 
@@ -30,22 +31,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Folder = Annotated[Path, Field(strict=False)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """What every part of a configuration is: strict, closed and not to be changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Run(_Section):
+class Run(Section):
     """Which run this is.
 
     Attributes:
         name: The run's name in the card and in tables.
         dir: The folder that will hold the result; it must not exist, or be an unfinished run.
         seed: Seeds the classifier head, the order of the data and the augmentation.
+        trackers: Services that are told the loss and the validation metrics while it trains;
+            each needs its own package.
     """
 
     name: str = Field(min_length=1)
     dir: Folder
     seed: int = Field(0, ge=0, lt=2**32)
+    trackers: tuple[Tracker, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _dir_has_a_name(self) -> Run:
@@ -54,7 +60,7 @@ class Run(_Section):
         return self
 
 
-class HoldOut(_Section):
+class HoldOut(Section):
     """What a corpus is tested on in place of a share of its documents.
 
     Attributes:
@@ -93,7 +99,7 @@ class HoldOut(_Section):
         return f"source-{self.source}"
 
 
-class Corpus(_Section):
+class Corpus(Section):
     """One corpus of the mixture.
 
     Attributes:
@@ -128,7 +134,7 @@ class Corpus(_Section):
         return self
 
 
-class Data(_Section):
+class Data(Section):
     """What is trained on.
 
     Attributes:
@@ -155,7 +161,7 @@ class Data(_Section):
     withhold_target: bool = False
 
 
-class Base(_Section):
+class Base(Section):
     """Which encoder to start from.
 
     Attributes:
@@ -167,7 +173,24 @@ class Base(_Section):
     max_tokens: int = Field(256, ge=16, le=512)
 
 
-class Fit(_Section):
+class Lora(Section):
+    """Low-rank adapters in place of full fine-tuning (Hu et al., ICLR 2022).
+
+    Every linear layer of the encoder gets one and keeps its own weights; the head is trained
+    whole. The adapters are merged into the weights before anything is saved.
+
+    Attributes:
+        rank: Of each adapter: its parameters are ``rank * (inputs + outputs)``.
+        alpha: The adapter's output is scaled by ``alpha / rank``.
+        dropout: Dropout before each adapter.
+    """
+
+    rank: int = Field(8, ge=1)
+    alpha: int = Field(16, ge=1)
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Fit(Section):
     """How to train.
 
     Attributes:
@@ -189,6 +212,7 @@ class Fit(_Section):
             thirds of the way up, so that the layers above can use the answer.
         precision: ``auto`` is bf16 where the device computes in it, which processors with
             AVX-512 BF16 or AMX do as well as GPUs, at 1.7 times the speed; else fp32.
+        lora: Train low-rank adapters instead of the weights (extra ``lora``).
     """
 
     epochs: float = Field(4, gt=0)
@@ -205,9 +229,10 @@ class Fit(_Section):
     mention_loss: float = Field(0.0, ge=0)
     mention_layer: int = Field(4, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    lora: Lora | None = None
 
 
-class Evaluate(_Section):
+class Evaluate(Section):
     """What to report.
 
     Attributes:
@@ -224,7 +249,7 @@ class Evaluate(_Section):
     contracts: Folder | None = None
 
 
-class Config(_Section):
+class Config(Section):
     """A whole run."""
 
     run: Run
@@ -243,25 +268,31 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         path: A YAML 1.2 file.
-        overrides: ``section.key=value``, the value written as in YAML.
+        overrides: ``section.key=value``, the value written as in YAML; keys of keys as in
+            ``fit.lora.rank=4``.
 
     Raises:
         ConfigError: The file cannot be read, an override is not of that form, a key is unknown
             (the message suggests the right one), or a value is not allowed.
     """
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     for override in overrides:
         _apply(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise _explain(error, path) from None
+        raise explain(error, str(path)) from None
 
 
 _yaml: Final = YAML(typ="safe", pure=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML 1.2 file of sections.
+
+    Raises:
+        ConfigError: It cannot be read, or is not a mapping.
+    """
     try:
         tree = _yaml.load(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -281,41 +312,50 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _apply(tree: dict[str, Any], override: str) -> None:
     name, equals, value = override.partition("=")
     keys = name.split(".")
-    if not equals or len(keys) != 2 or not all(keys):
+    if not equals or len(keys) < 2 or not all(keys):
         raise ConfigError(
             "not an override", got=override, expected="section.key=value, such as fit.epochs=2"
         )
-    section = tree.setdefault(keys[0], {})
-    if not isinstance(section, dict):
-        raise ConfigError("not a section", where=keys[0], got=section)
+    section = tree
+    for depth, key in enumerate(keys[:-1], 1):
+        if section.get(key) is None:
+            section[key] = {}
+        section = section[key]
+        if not isinstance(section, dict):
+            raise ConfigError("not a section", where=".".join(keys[:depth]), got=section)
     try:
-        section[keys[1]] = _yaml.load(value)
+        section[keys[-1]] = _yaml.load(value)
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"the value is not YAML ({error})", where=name, got=value) from error
 
 
-def _explain(error: ValidationError, path: Path) -> ConfigError:
-    """Turns the first of pydantic's complaints into an error of ours, with the key's place."""
+def explain(error: ValidationError, where: str, model: type[BaseModel] = Config) -> ConfigError:
+    """Turns the first of pydantic's complaints into an error of ours, with the key's place.
+
+    Args:
+        error: What pydantic says.
+        where: The file, or the part of it, that was checked.
+        model: What it was checked against; it knows the right keys.
+    """
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
+    place = f"{where}: {'.'.join(map(str, first['loc']))}".removesuffix(": ")
     more = f" ({error.error_count() - 1} more errors)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
+        known = _keys_beside(first["loc"], model)
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         return ConfigError(
             f"unknown key{more}",
-            where=f"{path}: {place}",
+            where=place,
             expected=f"one of {', '.join(known)}",
             fix=f"Did you mean {near[0]!r}?" if near else None,
         )
     got = None if first["type"] == "missing" else first["input"]
     message = first["msg"][0].lower() + first["msg"][1:]
-    return ConfigError(f"{message}{more}", where=f"{path}: {place}", got=got)
+    return ConfigError(f"{message}{more}", where=place, got=got)
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _keys_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Returns the keys that are allowed where an unknown one stood."""
-    model: type[BaseModel] = Config
     for key in location[:-1]:
         if isinstance(key, int):
             continue

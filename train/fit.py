@@ -48,7 +48,9 @@ from detente.statement import Statement
 from train.base_models import find_base_model
 from train.batches import UNKNOWN, Collator, make_encoder, make_units
 from train.config import Config, Fit
+from train.lora import merge_adapters, with_adapters
 from train.tone_metric import merge, tone_metrics
+from train.trackers import installed
 
 _WHOLE: Final = "whole"
 _FITTED: Final = "fitted"
@@ -87,6 +89,7 @@ def fit(
     folder: Path,
     *,
     resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Fitted:
     """Trains one model.
 
@@ -96,6 +99,7 @@ def fit(
         validation: Labelled statements that choose the checkpoint and the temperature.
         folder: Where checkpoints go.
         resume: Continue from the last whole checkpoint in ``folder``, if there is one.
+        callbacks: Told of every step and evaluation, as the Trainer's own are.
 
     Raises:
         ConfigError: The configuration does not go with the base model or with this machine.
@@ -140,6 +144,8 @@ def fit(
     )
     if config.fit.mention_loss > 0:
         model.mention_heads = MentionHeads(model.config.hidden_size, config.fit.mention_layer)
+    if config.fit.lora:
+        model = with_adapters(model, config.fit.lora)
     held_out = make_units(validation, encoder)
     trainer = _ToneTrainer(
         config.fit.mention_loss,
@@ -154,18 +160,20 @@ def fit(
             EarlyStoppingCallback(early_stopping_patience=config.fit.patience),
             _Epochs(collator),
             _MarkWhole(),
+            *callbacks,
         ],
     )
     # The main process clears broken checkpoints away before the others look.
     with PartialState().main_process_first():
         checkpoint = _last_whole(folder) if resume else None
     trainer.train(resume_from_checkpoint=checkpoint)
-    if config.fit.mention_loss > 0:
-        del trainer.model.mention_heads
     temperature = _fit_temperature(trainer, held_out)
-    _fold_temperature(trainer.model, temperature)
+    model = merge_adapters(trainer.model) if config.fit.lora else trainer.model
+    if config.fit.mention_loss > 0:
+        del model.mention_heads
+    _fold_temperature(model, temperature)
     seconds = sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history)
-    fitted = Fitted(trainer.model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
+    fitted = Fitted(model.cpu(), tokenizer, temperature, trainer.state.log_history, seconds)
     if PartialState().is_main_process:
         _save_fitted(fitted, folder / _FITTED)
     PartialState().wait_for_everyone()
@@ -341,7 +349,8 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         disable_tqdm=not transformers_logging.is_progress_bar_enabled(),
         remove_unused_columns=False,
         label_names=["labels"],
-        report_to="none",
+        run_name=config.run.name,
+        report_to=installed(config.run.trackers),
     )
 
 

@@ -372,6 +372,8 @@ def _finish(partial: Path, final: Path) -> None:
         write_manifest(partial / "twin")
     os.replace(partial, final)
     for name in ("checkpoints", "twin-checkpoints"):
+        if (final / name / "runs").is_dir():  # where TensorBoard's logs are
+            (final / name / "runs").rename(final / name.replace("checkpoints", "tensorboard"))
         shutil.rmtree(final / name, ignore_errors=True)
 
 
