@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_rows
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detente import Statement
 from detente.encoding import PairEncoder
 from detente.labels import LABELS
-from train.batches import UNKNOWN, Collator, classes_of, make_units, withhold_targets
+from train.batches import UNKNOWN, Collator, LengthSampler, classes_of, make_units, withhold_targets
 from train.fit import weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
@@ -44,6 +46,9 @@ def test_absent_targets_are_neutral_and_really_absent(encoder):
     neutral = labels[:, 1] == 1
     assert 0.15 < neutral.float().mean() < 0.35
     assert (labels[~neutral] == torch.tensor([0.0, 0.0, 1.0])).all()
+    implied = Statement("We thank your people.", "FRA", label="conciliatory")
+    alone = collator(encoder, absent_targets=1.0, states=states)(units(encoder, [implied] * 9))
+    assert (alone["labels"][:, 0, 2] == 1).all()  # whose people they are, the words do not say
     only_present = collator(encoder, absent_targets=0.5, states=["France", "United States"])
     assert (only_present(units(encoder, [THANKS] * 50))["labels"][:, 0, 2] == 1).all()
 
@@ -133,3 +138,25 @@ def test_the_twin_sees_no_state():
 
 def test_classes_are_numbered_in_label_order():
     assert classes_of(tuple((label,) for label in LABELS)) == [0, 1, 2]
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=300), st.integers(1, 8), st.integers(0, 9))
+def test_batches_are_of_like_length_whole_and_the_same_for_a_seed_and_epoch(lengths, size, epoch):
+    sampler = LengthSampler(lengths, size, seed=3)
+    sampler.epoch = epoch
+    order = list(sampler)
+    assert sorted(order) == list(range(len(lengths))) and len(sampler) == len(lengths)
+    again = LengthSampler(lengths, size, seed=3)
+    again.epoch = epoch
+    assert list(again) == order
+
+
+def test_batches_hold_little_padding_and_come_in_no_order_of_length():
+    lengths = np.random.default_rng(0).integers(10, 90, size=800)
+    batches = lengths[list(LengthSampler(lengths, 8, seed=0))].reshape(-1, 8)
+    assert batches.mean() / batches.max(axis=1).mean() > 0.95
+    longest = batches.max(axis=1)
+    assert abs(np.corrcoef(longest[:-1], longest[1:])[0, 1]) < 0.3
+    other = LengthSampler(lengths, 8, seed=0)
+    other.epoch = 1
+    assert list(other) != list(LengthSampler(lengths, 8, seed=0))

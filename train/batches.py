@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer
+from torch.utils.data import Sampler
 
 from detente.encoding import PairEncoder, Target, as_target, pair_text
 from detente.labels import LABEL_TO_ID, LABELS
@@ -21,6 +22,9 @@ from train.corpora import EACH_LABEL, Contrast
 
 WITHHELD: Final = "a state"
 """The target of every statement for the target-blind twin."""
+
+# Enough that padding stays small, few enough that every epoch sorts other units together.
+_BATCHES_SORTED: Final = 40
 
 UNKNOWN: Final = -1.0
 """In ``mentions``: a token of which it is not known whether it names the target."""
@@ -82,6 +86,44 @@ def make_units(
     )
 
 
+class LengthSampler(Sampler[int]):
+    """Puts units of like length into one batch, and the batches in random order.
+
+    Transformers' own sampler leaves the batches of a stretch sorted from long to short, so that
+    an encoder sees little but short sentences for a while, and then little but long ones; it
+    learns less by that. The order depends on seed and epoch alone, the same in every process.
+
+    Args:
+        lengths: Of the units, in tokens.
+        batch_size: Units a batch.
+        seed: Of the order.
+
+    Attributes:
+        epoch: The epoch that the order belongs to.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Returns the number of units."""
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yields the place of every unit once; a batch that is not full comes last."""
+        draws = np.random.default_rng((self.seed, self.epoch))
+        order = draws.permutation(len(self.lengths))
+        stretch = _BATCHES_SORTED * self.batch_size
+        for start in range(0, len(order), stretch):
+            part = order[start : start + stretch]
+            order[start : start + stretch] = part[np.argsort(self.lengths[part], kind="stable")]
+        full = len(order) - len(order) % self.batch_size
+        batches = order[:full].reshape(-1, self.batch_size)
+        yield from map(int, draws.permutation(batches).ravel())
+        yield from map(int, order[full:])
+
+
 class Collator:
     """Encodes units into padded batches with weighted label distributions.
 
@@ -92,16 +134,17 @@ class Collator:
     token of the sentence names the row's target, 0 where it does not, ``UNKNOWN`` elsewhere.
 
     In training each row's source is withheld with a fixed probability, and with another one
-    its target is exchanged for a state that the sentence does not name, toward which its tone
-    is neutral. The draws depend on seed, epoch and row alone, so that a resumed run sees what
-    an undisturbed one would.
+    a target that the sentence names is exchanged for a state that it does not name, toward
+    which its tone is neutral. The draws depend on seed, epoch and row alone, so that a resumed
+    run sees what an undisturbed one would.
 
     Args:
         encoder: Makes token ids.
         weights: Shape (3,), the weight of each label.
         smoothing: Share of a row's weight spread evenly over the labels its corpus has.
         source_dropout: Share of training rows without source.
-        absent_targets: Share of training rows with a target that the sentence does not name.
+        absent_targets: Share of training rows with a target that the sentence does not name, of
+            those whose own target it names: "your government" can mean anybody.
         states: What such targets are drawn from: those of the training rows, so that a state
             that is often talked about is often absent.
         seed: Of the draws.
@@ -158,7 +201,10 @@ class Collator:
     def _augmented(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         draws = np.random.default_rng((self.seed, self.epoch, row["row"]))
         source = None if draws.random() < self.source_dropout else row["source"]
-        if draws.random() >= self.absent_targets:
+        target = as_target(row["target"])
+        if draws.random() >= self.absent_targets or not _spans(
+            row["mentions"], row["text"], target
+        ):
             return {**row, "source": source}
         named = {mention["name"] for mention in row["mentions"]}
         named |= {str(as_target(name)) for name in (row["target"], row["source"]) if name}

@@ -142,9 +142,10 @@ class Data(Section):
         corpora: The mixture; each corpus brings its own splits.
         source_dropout: Share of training rows, drawn anew each epoch, whose source is
             withheld, so that the model also works without one.
-        absent_targets: Share of training rows, drawn anew each epoch, that ask for a state the
-            sentence does not name. Their tone is neutral by rule 1 of the codebook, and the
-            model has to find its target in the sentence rather than hear the mood of it.
+        absent_targets: Share of the training rows whose target the sentence names, drawn anew each
+            epoch, that ask for a state it does not name. Their tone is neutral by rule 1 of the
+            codebook, and the model has to find its target in the sentence rather than hear the
+            mood of it.
         contrast_weight: Weight of a training row whose sentence also stands with another label
             toward another state: the rows that only their target tells apart.
         confidence_weight: Weigh a training row by 0.5 + 0.5 times its column ``confidence``, where

@@ -46,7 +46,7 @@ from detente.labels import LABEL_TO_ID, LABELS
 from detente.rows import write_json
 from detente.statement import Statement
 from train.base_models import find_base_model
-from train.batches import UNKNOWN, Collator, make_encoder, make_units
+from train.batches import UNKNOWN, Collator, LengthSampler, make_encoder, make_units
 from train.config import Config, Fit
 from train.lora import merge_adapters, with_adapters
 from train.tone_metric import merge, tone_metrics
@@ -146,19 +146,22 @@ def fit(
         model.mention_heads = MentionHeads(model.config.hidden_size, config.fit.mention_layer)
     if config.fit.lora:
         model = with_adapters(model, config.fit.lora)
+    units = make_units(train, encoder, contrast_weight=config.data.contrast_weight)
+    sampler = LengthSampler(units["length"], config.fit.batch_size, config.run.seed)
     held_out = make_units(validation, encoder)
     trainer = _ToneTrainer(
         config.fit.mention_loss,
+        sampler,
         model=model,
         args=_arguments(config, folder),
-        train_dataset=make_units(train, encoder, contrast_weight=config.data.contrast_weight),
+        train_dataset=units,
         eval_dataset=held_out,
         data_collator=collator,
         compute_loss_func=weighted_cross_entropy,
         compute_metrics=_validation_metrics,
         callbacks=[
             EarlyStoppingCallback(early_stopping_patience=config.fit.patience),
-            _Epochs(collator),
+            _Epochs(collator, sampler),
             _MarkWhole(),
             *callbacks,
         ],
@@ -259,11 +262,19 @@ class MentionHeads(torch.nn.Module):
 
 
 class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
-    """A Trainer that also asks about the target's mentions."""
+    """A Trainer with batches of ours that also asks about the target's mentions."""
 
-    def __init__(self, mention_loss: float, **arguments: Any) -> None:  # noqa: ANN401 (its own)
+    def __init__(
+        self,
+        mention_loss: float,
+        sampler: LengthSampler,
+        **arguments: Any,  # noqa: ANN401 (its own)
+    ) -> None:
         super().__init__(**arguments)
-        self.mention_loss = mention_loss
+        self.mention_loss, self.sampler = mention_loss, sampler
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthSampler:
+        return self.sampler
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401 (no types)
         """Returns the Trainer's own, with a rate of its own for the new layers."""
@@ -272,6 +283,10 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
             new = list(self.model.mention_heads.parameters())
             for group in optimizer.param_groups:
                 group["params"] = [p for p in group["params"] if all(p is not q for q in new)]
+            for parameter in new:
+                # Adam's steps do not depend on the size of a gradient, but clipping does: those
+                # of the new layers are large and would silence the encoder's.
+                parameter.register_hook(lambda gradient: 1e-3 * gradient)
             faster = self.args.learning_rate * _NEW_LAYERS_FASTER
             optimizer.add_param_group({"params": new, "lr": faster, "weight_decay": 0.0})
         return optimizer
@@ -301,13 +316,14 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
-    """Tells the collator which epoch begins; a run resumed within an epoch is still in it."""
+    """Tells what draws which epoch begins; a run resumed within an epoch is still in it."""
 
-    def __init__(self, collator: Collator) -> None:
-        self.collator = collator
+    def __init__(self, *drawing: Collator | LengthSampler) -> None:
+        self.drawing = drawing
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        self.collator.epoch = int((state.epoch or 0) + 1e-6)
+        for each in self.drawing:
+            each.epoch = int((state.epoch or 0) + 1e-6)
 
 
 class _MarkWhole(TrainerCallback):  # type: ignore[misc]
@@ -336,8 +352,6 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         weight_decay=fit.weight_decay,
         use_cpu=not torch.accelerator.is_available(),
         bf16=fit.precision == "bf16" or (fit.precision == "auto" and has_bf16()),
-        train_sampling_strategy="group_by_length",
-        length_column_name="length",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
