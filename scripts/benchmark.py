@@ -129,7 +129,8 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
             row["system"],
             f"{row['rows']:,}",
             f"{100 * row['macro_f1']:.1f}",
-            f"{100 * low:.1f}–{100 * high:.1f}",
+            # Rows of a single document or debate can only be drawn all together.
+            f"{100 * low:.1f}–{100 * high:.1f}" if low < high else "one group",
             deviation,
             f"`{row['command']}`",
         ]

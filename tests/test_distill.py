@@ -70,6 +70,8 @@ def test_soft_labels_of_another_text_are_not_used(root, soft):
 
 def test_a_table_that_is_none_is_refused(root, tmp_path):
     path = tmp_path / "soft.jsonl"
+    with pytest.raises(DataError, match="no soft labels yet"):
+        load_corpus(Corpus(name="series", path=path), root)
     good = {"id": "a", "text_sha1": "b", "p_critical": 0.2, "p_neutral": 0.3}
     for bad in ({}, {"p_conciliatory": 0.9}, {"p_conciliatory": "much"}):
         write_jsonl(path, [good | {"p_conciliatory": 0.5}, good | bad])

@@ -71,3 +71,7 @@ def test_evaluate_gives_the_same(tmp_path):
 def test_labels_that_a_corpus_does_not_tell_apart_are_merged(classes, expected):
     merged = merge(np.array([[0.2, 0.5, 0.3]]), np.array(classes))
     assert merged[0].tolist() == pytest.approx(expected)
+
+
+def test_a_model_that_says_what_a_corpus_does_not_have_has_not_said():
+    assert merge(np.array([[0.0, 1.0, 0.0]]), np.array([0, -1, 1])).tolist() == [[0.5, 0, 0.5]]

@@ -185,7 +185,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Labelled statements: .jsonl, .csv or .parquet.")],
     out: Annotated[Path, typer.Option(help="Folder for the report; must not exist.")],
     baselines_from: Annotated[
-        Path | None, typer.Option(help="Training statements: adds majority and TF-IDF.")
+        Path | None, typer.Option(help="Training statements: adds the baselines.")
     ] = None,
     twin: Annotated[
         str | None, typer.Option(help="A target-blind model, as training writes it.")

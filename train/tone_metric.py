@@ -41,12 +41,15 @@ def merge(probabilities: Floats, classes: Floats | Ints) -> npt.NDArray[np.float
 
     Returns:
         Shape (rows, 3), each row summing to one: the probability of a class stands at its first
-        label, as a row's own label does; labels without a class have none.
+        label, as a row's own label does; labels without a class have none. Where they had
+        everything, the classes share it evenly.
     """
     of_row = np.broadcast_to(classes, probabilities.shape)
     same = (of_row[:, :, None] == of_row[:, None, :]) & (of_row >= 0)[:, None, :]
     first = ~np.tril(same, -1).any(axis=-1) & (of_row >= 0)
     merged = np.where(first, (same * probabilities[:, None, :]).sum(axis=-1), 0.0)
+    # A model may give everything to a label that the corpus does not have: then it has not said.
+    merged = np.where(merged.sum(axis=-1, keepdims=True) > 0, merged, first)
     return np.asarray(merged / merged.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 

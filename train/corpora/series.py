@@ -50,6 +50,12 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         DataError: A file is missing, a row cannot be read, or the table is of another text.
     """
     assert spec.path is not None  # the configuration checks it
+    if not spec.path.is_file():
+        raise DataError(
+            "there are no soft labels yet",
+            where=str(spec.path),
+            fix="Let a teacher make them: python -m train.distill --help",
+        )
     soft = dict(_read_soft_labels(spec.path))
     paths = [corpus_file(root, INFO, name) for name in FILES]
     dropped: Counter[str] = Counter()
