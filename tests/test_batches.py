@@ -11,7 +11,7 @@ from detente import Statement
 from detente.encoding import PairEncoder
 from detente.labels import LABELS
 from train.batches import UNKNOWN, Collator, LengthSampler, classes_of, make_units, withhold_targets
-from train.fit import weighted_cross_entropy
+from train.losses import weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 THANKS = Statement("We thank France.", "FRA", source="USA", label="conciliatory")

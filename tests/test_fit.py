@@ -8,7 +8,8 @@ from sklearn.metrics import log_loss
 
 from detente import ConfigError, DataError, Statement
 from train.batches import UNKNOWN, Collator, make_units
-from train.fit import MentionHeads, fit, weighted_cross_entropy
+from train.fit import fit
+from train.losses import MentionHeads, weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 TRAIN = [s for s in STATEMENTS if s.extra["split"] == "train"]

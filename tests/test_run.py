@@ -13,7 +13,8 @@ from detente.rows import write_jsonl
 from train import fit as fit_module
 from train import run as run_module
 from train.config import load_config
-from train.run import load_data, train
+from train.data import load_data
+from train.run import train
 
 
 def test_a_run_folder_is_whole(tiny_run):

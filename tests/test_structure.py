@@ -17,9 +17,9 @@ DETENTE = [
     "rows", "cli",
 ]  # fmt: skip
 TRAIN = [
-    "config", "splits", "near_duplicates", "leaks", "corpora", "base_models", "tone_metric",
-    "batches", "trackers", "lora", "fit", "baselines", "evaluation", "contracts", "export", "card",
-    "run", "distill", "__main__", "stopwatch", "audit", "search",
+    "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
+    "tone_metric", "batches", "losses", "trackers", "lora", "fit", "baselines", "evaluation",
+    "contracts", "export", "card", "run", "distill", "__main__", "stopwatch", "audit", "search",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from detente.errors import DetenteError
+from train.command import run_command
 
 
 def main(
@@ -37,8 +37,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
+    run_command(main, "train")

@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from detente.classifier import Classifier
 from detente.encoding import as_target
-from detente.errors import ConfigError, DataError, DetenteError
+from detente.errors import ConfigError, DataError
 from detente.hub import read_json, sha256
 from detente.labels import LABELS
 from detente.rows import read_statements, whole_file, write_json
@@ -35,6 +35,7 @@ from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import COLUMNS, Statement
 from train.baselines import Baseline, tfidf
 from train.batches import make_encoder
+from train.command import run_command
 from train.config import Config, load_config
 from train.fit import fit, show_progress
 from train.near_duplicates import THRESHOLD, likeness
@@ -449,14 +450,5 @@ def main(
     )
 
 
-def run() -> None:
-    """Runs :func:`main` from the command line; errors of ours end it with status 2."""
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.audit: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    run()
+    run_command(main, "train.audit")

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -27,11 +26,12 @@ import numpy.typing as npt
 import typer
 
 from detente.classifier import Classifier, Prediction
-from detente.errors import DataError, DetenteError, InputError
+from detente.errors import DataError, InputError
 from detente.labels import parse_label
-from detente.rows import read_rows, whole_file, whole_folder, write_json
+from detente.rows import at_row, read_rows, whole_file, whole_folder, write_json
 from detente.statement import Statement, check_text
 from detente.states import mentions, state
+from train.command import run_command
 
 Contract = Literal["target_swap", "negation", "quotation", "substitution"]
 CONTRACTS: Final[tuple[Contract, ...]] = get_args(Contract)
@@ -229,7 +229,7 @@ def load_contracts(path: Path = CASES) -> tuple[Case, ...]:
     names: dict[str, str] = {}
     first_row_of: dict[str, int] = {}
     for number, row in read_rows(path):
-        with _at_row(path, number):
+        with at_row(path, number):
             kind = _kind_of(row)
             for key in {str(row["id"]), *(s for s in (row.get("text"), row.get("reversed")) if s)}:
                 if (first := first_row_of.setdefault(key, number)) != number:
@@ -383,20 +383,6 @@ def _state_deviations(outcomes: Sequence[_Outcome]) -> dict[str, float]:
     return dict(sorted(means.items(), key=lambda item: -abs(item[1])))
 
 
-@contextmanager
-def _at_row(path: Path, number: int) -> Iterator[None]:
-    try:
-        yield
-    except DetenteError as error:
-        raise DataError(
-            error.what,
-            where=f"{path}, row {number}",
-            got=error.got,
-            expected=error.expected,
-            fix=error.fix,
-        ) from None
-
-
 def _kind_of(row: Mapping[str, Any]) -> _Kind:
     """Returns which kind of row it is, once its columns are right."""
     kind = next((kind for kind in _COLUMNS if kind == row.get("contract")), None)
@@ -489,14 +475,5 @@ def _failure_table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def run() -> None:
-    """Runs :func:`main` from the command line; errors of ours end it with status 2."""
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.contracts: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    run()
+    run_command(main, "train.contracts")

@@ -23,17 +23,19 @@ import numpy.typing as npt
 import typer
 
 from detente.classifier import Classifier
-from detente.errors import ConfigError, DetenteError
+from detente.errors import ConfigError
 from detente.hub import MANIFEST, sha256
 from detente.labels import LABELS
 from detente.rows import whole_file
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement
+from train.command import run_command
 from train.config import Config, load_config
 from train.corpora.series import COLUMNS, read_series, text_hash
+from train.data import load_data
 from train.fit import has_bf16, show_progress
 from train.leaks import keep_out
-from train.run import load_data, train
+from train.run import train
 from train.tone_metric import probabilities_of
 
 _SHARD: Final = 2000
@@ -205,8 +207,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.distill: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
+    run_command(main, "train.distill")

@@ -18,12 +18,12 @@ import typer
 
 from detente.classifier import Classifier
 from detente.encoding import as_target
-from detente.errors import DetenteError
 from detente.labels import LABEL_TO_ID, LABELS, tone_score
 from detente.rows import read_statements, whole_file, whole_folder, write_json, write_jsonl
 from detente.statement import COLUMNS, Statement
 from train.baselines import BASELINES
 from train.batches import classes_of, withhold_targets
+from train.command import run_command
 from train.corpora import EACH_LABEL, Contrast
 from train.tone_metric import (
     calibration_bins,
@@ -353,14 +353,5 @@ def _plot_reliability(p: Floats, labels: npt.NDArray[np.int64], path: Path) -> N
     figure.savefig(path, dpi=150)
 
 
-def run() -> None:
-    """Runs :func:`main` from the command line; errors of ours end it with status 2."""
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.evaluation: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    run()
+    run_command(main, "train.evaluation")

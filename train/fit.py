@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,9 +46,10 @@ from detente.labels import LABEL_TO_ID, LABELS
 from detente.rows import write_json
 from detente.statement import Statement
 from train.base_models import find_base_model
-from train.batches import UNKNOWN, Collator, LengthSampler, make_encoder, make_units
+from train.batches import Collator, LengthSampler, make_encoder, make_units
 from train.config import Config, Fit
 from train.lora import merge_adapters, with_adapters
+from train.losses import MentionHeads, weighted_cross_entropy
 from train.tone_metric import merge, tone_metrics
 from train.trackers import installed
 
@@ -181,84 +182,6 @@ def fit(
         _save_fitted(fitted, folder / _FITTED)
     PartialState().wait_for_everyone()
     return fitted
-
-
-def weighted_cross_entropy(
-    outputs: Mapping[str, torch.Tensor],
-    labels: torch.Tensor,
-    num_items_in_batch: torch.Tensor | int | None = None,
-) -> torch.Tensor:
-    """Cross-entropy with packed labels, as the Trainer's ``compute_loss_func``.
-
-    Each row is asked for the probability of its class of labels among the classes that its
-    corpus tells apart: nothing is learned of what its label does not say.
-
-    Args:
-        outputs: The model's outputs; ``logits`` of shape (rows, 3).
-        labels: Shape (rows, 2, 3), as :class:`train.batches.Collator` packs them.
-        num_items_in_batch: Elements of ``labels`` over all accumulated batches, as the Trainer
-            counts them: six a row. ``None`` stands for this batch alone.
-
-    Returns:
-        The mean loss a row, as a scalar.
-    """
-    weights, classes = labels.unbind(dim=1)
-    logits = outputs["logits"].float()
-    told = classes >= 0
-    same = (classes[:, :, None] == classes[:, None, :]) & told[:, None, :]
-    # A label outside every class has no weight; itself among its class keeps its loss finite.
-    same = same | torch.eye(len(LABELS), dtype=torch.bool, device=labels.device)
-    of_class = logits[:, None, :].masked_fill(~same, -torch.inf).logsumexp(dim=-1)
-    of_all = logits.masked_fill(~told, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    rows = len(labels) if num_items_in_batch is None else num_items_in_batch / labels[0].numel()
-    return (weights * (of_all - of_class)).sum() / rows
-
-
-class MentionHeads(torch.nn.Module):
-    """The layers that are asked about the target's mentions in training.
-
-    Args:
-        hidden_size: Width of the encoder.
-        layer: Which layer's states say what is named, counted from 1; the last layer's say
-            the tone.
-    """
-
-    def __init__(self, hidden_size: int, layer: int) -> None:
-        super().__init__()
-        self.layer = layer
-        self.names = torch.nn.Linear(hidden_size, 1)
-        self.tone = torch.nn.Linear(hidden_size, len(LABELS))
-
-    def loss(
-        self, hidden: Sequence[torch.Tensor], named: torch.Tensor, labels: torch.Tensor
-    ) -> torch.Tensor:
-        """Returns the loss of both questions in one batch.
-
-        Args:
-            hidden: The states of each layer, the embeddings first, of shape (rows, tokens,
-                width).
-            named: Shape (rows, tokens): 1 where a token names the row's target, 0 where it does
-                not, ``UNKNOWN`` where that is not known.
-            labels: Shape (rows, 2, 3), as :class:`train.batches.Collator` packs them.
-
-        Returns:
-            The mean over the known tokens of the first question's loss, names weighing five
-            times since they are rare, plus the mean over all rows of the second one's, which
-            rows without a known mention are not asked.
-        """
-        known = named != UNKNOWN
-        found = self.names(hidden[self.layer].float()).squeeze(-1)
-        of_tokens = torch.nn.functional.binary_cross_entropy_with_logits(
-            found, named, reduction="none", pos_weight=found.new_tensor(5.0)
-        )
-        at = (named == 1).float()
-        where = at / at.sum(dim=1, keepdim=True).clamp(min=1)
-        pooled = torch.einsum("rt,rtw->rw", where, hidden[-1].float())
-        # A row without weight is not asked.
-        weights, classes = labels.unbind(dim=1)
-        asked = torch.stack([weights * at.amax(dim=1, keepdim=True), classes], dim=1)
-        of_rows = weighted_cross_entropy({"logits": self.tone(pooled)}, asked)
-        return (of_tokens * known).sum() / known.sum().clamp(min=1) + of_rows
 
 
 class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here

@@ -12,9 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -27,21 +25,19 @@ from ruamel.yaml import YAML
 import detente
 from detente.classifier import Classifier
 from detente.encoding import TEMPLATE, PairEncoder
-from detente.errors import ConfigError, DataError
+from detente.errors import ConfigError
 from detente.hub import SETTINGS, read_json, write_manifest
 from detente.labels import LABELS
 from detente.rows import whole_file, write_json, write_jsonl
 from detente.runtimes.torch_runtime import TorchRuntime
-from detente.statement import Statement
 from train.base_models import public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
 from train.card import render_card
 from train.config import Config
-from train.config import Data as DataConfig
 from train.contracts import check, load_contracts
 from train.contracts import write_report as write_contracts
-from train.corpora import LoadedCorpus, load_corpus
+from train.data import Data, load_data
 from train.evaluation import (
     MODEL,
     TWIN,
@@ -53,8 +49,6 @@ from train.evaluation import (
 )
 from train.export import FP32, check_fp32, export_fp32
 from train.fit import Fitted, fit
-from train.leaks import LeakageReport, remove_leaks
-from train.splits import SPLITS, Split
 from train.tone_metric import probabilities_of
 
 _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
@@ -62,95 +56,6 @@ _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime"
 
 
 _DATA: Final = "data.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The statements of a run.
-
-    Attributes:
-        config: What was asked for.
-        corpora: What was loaded, in the order of ``config.corpora``.
-        splits: By corpus and split, after leaks were removed.
-        leakage: What was removed.
-    """
-
-    config: DataConfig
-    corpora: Sequence[LoadedCorpus]
-    splits: Mapping[str, Mapping[Split, Sequence[Statement]]]
-    leakage: LeakageReport
-
-    def all(self, split: Split) -> list[Statement]:
-        """Returns the statements of one split of all corpora, with what training weighs them by.
-
-        To ``extra`` come ``weight`` and ``contrast``, as :func:`train.batches.make_units` reads
-        them.
-
-        Raises:
-            DataError: A ``confidence`` is not a number in [0, 1].
-        """
-        return [
-            replace(s, extra={**s.extra, "weight": weight, "contrast": corpus.info.contrast})
-            for spec, corpus in zip(self.config.corpora, self.corpora, strict=True)
-            for s in self.splits[corpus.info.name][split]
-            for weight in (spec.weight * self._confidence_weight(s),)
-        ]
-
-    def _confidence_weight(self, statement: Statement) -> float:
-        confidence = statement.extra.get("confidence")
-        if confidence is None or not self.config.confidence_weight:
-            return 1.0
-        try:
-            share = float(confidence)
-        except (TypeError, ValueError):
-            share = -1.0
-        if not 0 <= share <= 1:
-            raise DataError(
-                "a confidence cannot be read",
-                where=f"statement {statement.id or statement.text[:40]!r}",
-                got=confidence,
-                expected="a number from 0 to 1",
-            )
-        return 0.5 + 0.5 * share
-
-    def summary(self) -> dict[str, Any]:
-        """Returns licences, counts, checksums and removals, as ``metrics.json`` stores them."""
-        return {
-            corpus.info.name: {
-                "licence": corpus.info.licence,
-                "citation": corpus.info.citation,
-                "labels": corpus.info.labels,
-                "language": corpus.info.language,
-                "shippable": corpus.info.shippable,
-                "sha256": dict(corpus.files),
-                "dropped": dict(corpus.dropped),
-                "removed_as_leaks": dict(self.leakage.removed[corpus.info.name]),
-                "rows": {
-                    split: dict(Counter(s.label for s in self.splits[corpus.info.name][split]))
-                    for split in SPLITS
-                },
-            }
-            for corpus in self.corpora
-        }
-
-
-def load_data(config: Config) -> Data:
-    """Loads the corpora of a run and removes what leaks between their splits.
-
-    Raises:
-        ConfigError: Two corpora have the same name, or a folder is needed and not given.
-        DataError: A file is missing or a row cannot be read.
-    """
-    corpora = [load_corpus(spec, config.data.root) for spec in config.data.corpora]
-    names = [corpus.info.name for corpus in corpora]
-    if len(set(names)) < len(names):
-        raise ConfigError("two corpora have the same name", where="data.corpora", got=names)
-    if not any(spec.test for spec in config.data.corpora):
-        raise ConfigError(
-            "no corpus is reported on", where="data.corpora", fix="Set `test: true` for one."
-        )
-    splits, leakage = remove_leaks({corpus.info.name: corpus.splits for corpus in corpora})
-    return Data(config.data, corpora, splits, leakage)
 
 
 def train(config: Config, *, resume: bool = False) -> Path:

@@ -33,11 +33,12 @@ from pydantic import Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML
 from transformers import TrainerCallback
 
-from detente.errors import ConfigError, DetenteError
+from detente.errors import ConfigError
 from detente.rows import whole_file
+from train.command import run_command
 from train.config import Config, Section, explain, load_config, read_yaml
+from train.data import Data, load_data
 from train.fit import Fitted, fit, show_progress
-from train.run import Data, load_data
 
 DEFAULT_SPACE: Final = Path(__file__).resolve().parents[1] / "configs" / "spaces" / "default.yaml"
 
@@ -446,14 +447,5 @@ def main(
     typer.echo(f"  python -m train {folder / 'best.yaml'}")
 
 
-def run() -> None:
-    """Runs :func:`main` from the command line; errors of ours end it with status 2."""
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.search: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    run()
+    run_command(main, "train.search")

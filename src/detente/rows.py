@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-from detente.errors import DataError, InputError, MissingExtraError
+from detente.errors import DataError, InputError, MissingExtraError, UnknownStateError
 from detente.statement import Statement
 
 Row = dict[str, Any]
@@ -84,11 +84,12 @@ def at_row(path: Path, number: int) -> Iterator[None]:
     """Gives what cannot be read inside the place where it stands.
 
     Raises:
-        DataError: An :class:`InputError` was raised inside; the message names file and row.
+        DataError: An :class:`InputError` or :class:`UnknownStateError` was raised inside; the
+            message names file and row.
     """
     try:
         yield
-    except InputError as error:
+    except (InputError, UnknownStateError) as error:
         raise DataError(
             error.what,
             where=f"{path}, row {number}",

@@ -12,9 +12,10 @@ from typing import Annotated, Final, get_args
 
 import typer
 
-from detente.errors import DetenteError, InputError
+from detente.errors import InputError
 from detente.labels import LABELS
 from detente.statement import Statement
+from train.command import run_command
 from train.config import Corpus, CorpusName
 from train.corpora import LoadedCorpus, load_corpus
 from train.leaks import remove_leaks
@@ -93,8 +94,4 @@ def _markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except DetenteError as error:
-        typer.secho(f"train.corpora: {error}", err=True, fg=typer.colors.RED)
-        raise SystemExit(2) from None
+    run_command(main, "train.corpora")
