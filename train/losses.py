@@ -74,15 +74,18 @@ class MentionHeads(torch.nn.Module):
             rows without a known mention are not asked.
         """
         known = named != UNKNOWN
-        found = self.names(hidden[self.layer].float()).squeeze(-1)
+        at = (named == 1).float()
+        where = at / at.sum(dim=1, keepdim=True).clamp(min=1)
+        # In bf16 the few wrong tokens of a batch, late in training, round to none.
+        with torch.autocast(named.device.type, enabled=False):
+            found = self.names(hidden[self.layer].float()).squeeze(-1)
+            pooled = torch.einsum("rt,rtw->rw", where, hidden[-1].float())
+            tone = self.tone(pooled)
         of_tokens = torch.nn.functional.binary_cross_entropy_with_logits(
             found, named, reduction="none", pos_weight=found.new_tensor(5.0)
         )
-        at = (named == 1).float()
-        where = at / at.sum(dim=1, keepdim=True).clamp(min=1)
-        pooled = torch.einsum("rt,rtw->rw", where, hidden[-1].float())
         # A row without weight is not asked.
         weights, classes = labels.unbind(dim=1)
         asked = torch.stack([weights * at.amax(dim=1, keepdim=True), classes], dim=1)
-        of_rows = weighted_cross_entropy({"logits": self.tone(pooled)}, asked)
+        of_rows = weighted_cross_entropy({"logits": tone}, asked)
         return (of_tokens * known).sum() / known.sum().clamp(min=1) + of_rows
