@@ -16,12 +16,19 @@ import typer
 
 from detente.classifier import Classifier
 from detente.errors import DetenteError, ModelError
-from detente.hub import SETTINGS, read_json, write_manifest
+from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.rows import read_statements, write_json
 from train.export import FP32, INT8, compare, export_int8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
-RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "README.md", SETTINGS)
+RUNTIME_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "README.md",
+    LEARNED,
+    SETTINGS,
+)
 
 
 def main(

@@ -28,10 +28,10 @@ from detente.hub import MANIFEST, sha256
 from detente.labels import LABELS
 from detente.rows import whole_file
 from detente.runtimes.torch_runtime import TorchRuntime
-from detente.statement import Statement
+from detente.statement import Statement, text_hash
 from train.command import run_command
 from train.config import Config, load_config
-from train.corpora.series import COLUMNS, read_series, text_hash
+from train.corpora.series import COLUMNS, read_series
 from train.data import load_data
 from train.fit import has_bf16, show_progress
 from train.leaks import keep_out

@@ -26,17 +26,20 @@ import detente
 from detente.classifier import Classifier
 from detente.encoding import TEMPLATE, PairEncoder
 from detente.errors import ConfigError
-from detente.hub import SETTINGS, read_json, write_manifest
+from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.labels import LABELS
 from detente.rows import whole_file, write_json, write_jsonl
 from detente.runtimes.torch_runtime import TorchRuntime
+from detente.statement import Statement, text_hash
 from train.base_models import public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
 from train.card import render_card
 from train.config import Config
+from train.confusion import held_out_confusion
 from train.contracts import check, load_contracts
 from train.contracts import write_report as write_contracts
+from train.corpora import EACH_LABEL
 from train.data import Data, load_data
 from train.evaluation import (
     MODEL,
@@ -100,11 +103,13 @@ def train(config: Config, *, resume: bool = False) -> Path:
     twin_classifier = _write_model(partial / "twin", _blind(config), twin) if twin else None
     evaluations = _evaluate(config, data, classifier, twin_classifier)
     contracts = check(classifier, cases) if cases else None
+    counted = _counted(config, data)
     metrics = {
         "name": config.run.name,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "results": {e.name: e.metrics for e in evaluations},
         "contracts": contracts.to_json()["contracts"] if contracts else {},
+        "confusion": held_out_confusion(counted, classifier.predict_batch(counted)),
         "training": {
             "seconds": round(fitted.seconds, 1),
             "updates": max((entry.get("step", 0) for entry in fitted.log), default=0),
@@ -120,7 +125,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
     _write_results(partial, metrics, evaluations, fitted)
     if contracts:
         write_contracts(contracts, partial / "report" / "contracts")
-    _describe_model(folder, metrics)
+    _describe_model(folder, metrics, data)
     _finish(partial, config.run.dir)
     for evaluation in evaluations:
         typer.echo(f"\n{evaluation.name}, test split: {len(evaluation.statements)} statements\n")
@@ -246,6 +251,26 @@ def _evaluate(
     return evaluations
 
 
+def _counted(config: Config, data: Data) -> list[Statement]:
+    """Returns the held-out statements on which the model's errors are counted."""
+    wanted = config.evaluate.confusion
+    if wanted and (unknown := set(wanted) - set(data.splits)):
+        raise ConfigError(
+            "no such corpus in this run",
+            where="evaluate.confusion",
+            got=", ".join(sorted(unknown)),
+            expected=", ".join(data.splits),
+        )
+    return [
+        s
+        for spec, corpus in zip(config.data.corpora, data.corpora, strict=True)
+        if (corpus.info.name in wanted if wanted else spec.test)
+        and corpus.info.contrast == EACH_LABEL
+        for split in ("validation", "test")
+        for s in data.splits[corpus.info.name][split]
+    ]
+
+
 def _write_results(
     partial: Path, metrics: Mapping[str, Any], evaluations: Sequence[Evaluation], fitted: Fitted
 ) -> None:
@@ -259,16 +284,19 @@ def _write_results(
         write_report(evaluation, partial / "report" / evaluation.name)
 
 
-def _describe_model(folder: Path, metrics: Mapping[str, Any]) -> None:
+def _describe_model(folder: Path, metrics: Mapping[str, Any], data: Data) -> None:
     """Completes the model folder: the run's figures, its card and, last, its manifest."""
     shown = ("macro_f1", "macro_f1_interval", "accuracy", "ece", "rows")
     results = {
         corpus: {key: systems[MODEL][key] for key in shown}
         for corpus, systems in metrics["results"].items()
     }
-    figures = {"results": results} | {key: metrics[key] for key in ("contracts", "data", "onnx")}
+    kept = ("confusion", "contracts", "data", "onnx")
+    figures = {"results": results} | {key: metrics[key] for key in kept}
     write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
     (folder / "README.md").write_text(render_card(metrics), "utf-8")
+    learned = {text_hash(s.text) for s in data.all("train") if "soft_label" not in s.extra}
+    (folder / LEARNED).write_text("".join(f"{each}\n" for each in sorted(learned)), "utf-8")
     write_manifest(folder)
 
 

@@ -22,6 +22,8 @@ from detente.labels import LABELS
 DEFAULT: Final = "default"
 MANIFEST: Final = "manifest.json"
 SETTINGS: Final = "detente.json"
+LEARNED: Final = "learned.txt"
+"""Hashes of the sentences whose labels the model learned (:func:`detente.statement.text_hash`)."""
 _NEEDED: Final = ("config.json", "tokenizer.json", SETTINGS)
 _WEIGHTS: Final = ("model.safetensors",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -49,6 +50,11 @@ def check_text(text: object, name: str = "text") -> str:
                 fix="Decode the source again, for instance with errors='replace'.",
             ) from None
     return text
+
+
+def text_hash(text: str) -> str:
+    """Returns the first twelve hexadecimal digits of a text's SHA-1."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)

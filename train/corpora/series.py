@@ -8,7 +8,6 @@ keyed by id and by a hash of the text, so that a student can be trained without 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ from typing import Any, Final
 from detente.errors import DataError
 from detente.labels import LABELS
 from detente.rows import read_rows, read_statements
-from detente.statement import Statement
+from detente.statement import Statement, text_hash
 from train.config import Corpus
 from train.corpora import CorpusInfo, LoadedCorpus, checksums, corpus_file
 from train.splits import Splits
@@ -89,11 +88,6 @@ def read_series(root: Path | None) -> list[Statement]:
         DataError: A file is missing or a row cannot be read.
     """
     return [s for name in FILES for s in read_statements(corpus_file(root, INFO, name))]
-
-
-def text_hash(text: str) -> str:
-    """Returns the first twelve hexadecimal digits of a text's SHA-1."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:12]
 
 
 def _read_soft_labels(path: Path) -> list[tuple[str, tuple[str, list[float]]]]:
