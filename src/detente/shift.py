@@ -1,0 +1,663 @@
+"""Did a state's rhetoric toward another shift, when, by how much, and how sure is that?
+
+How it is found, with formulas, assumptions and sources, is in ``docs/shift.md``; in short:
+documents are the unit, a change is called where the exact posterior over segmentations *and* a
+block bootstrap against trend, season and dependence agree, and levels carry the classifier's
+own errors.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from detente import hub
+from detente.dated import (
+    add_labels,
+    as_date,
+    documents_of,
+    labels_are_true,
+    read_table,
+    select,
+    strata_of,
+)
+from detente.errors import InputError
+from detente.labels import LABELS
+from detente.nulls import NullTest, step_test
+from detente.prevalence import Confusion, draw_shares
+from detente.segments import Segmentation, segment
+from detente.timeline import Timeline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = npt.NDArray[np.float64]
+Period = Literal["auto", "week", "month", "quarter", "year"]
+Direction = Literal["conciliatory", "critical"]
+
+POSTERIOR: Final = 0.95
+"""A shift needs at least this posterior probability of a change."""
+SIGNIFICANCE: Final = 0.05
+"""And at most this p-value against every explanation without a step."""
+COVERAGE: Final = 0.9
+"""Of all intervals."""
+LEAST: Final = 5
+"""Documents on either side of a change."""
+
+_LEAST_DOCUMENTS: Final = 20
+_MOST_BLOCKS: Final = 500
+_NULL_SERIES: Final = 499
+_DRAWS: Final = 1000
+_EXAMPLES: Final = 3
+_MOST_PERIODS: Final = 120
+_PERIODS: Final = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
+_SCORES: Final = np.array([-1.0, 0.0, 1.0])
+_CLEAR_MIX: Final = 0.3
+
+# A change of half a unit, a quarter of the scale, is one that readers notice; a series that
+# would not show it says nothing by showing none. 3.6: what it takes to be found in four of five
+# series (2.8 standard errors at a known date, 0.8 more for not knowing it).
+_NOTICEABLE: Final = 0.5
+_ERRORS_NEEDED: Final = 3.6
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 90 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Shows the number with its interval, with signs."""
+        return f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How a source spoke in a stretch of time, classifier errors taken out.
+
+    Attributes:
+        tone: Mean tone, P(conciliatory) − P(critical), in [−1, 1].
+        shares: The share of each label, in [0, 1].
+        documents: How many documents there are.
+        sentences: How many sentences they have on the target.
+    """
+
+    tone: Estimate
+    shares: dict[str, Estimate]
+    documents: int
+    sentences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of rhetoric.
+
+    Attributes:
+        date: The day of the first document of the new segment, at the most probable boundary.
+        interval: First and last day of the smallest set of days that holds the change with
+            probability 0.9, given that there is one.
+        direction: Where the tone moved.
+        probability: Posterior probability of that direction.
+        effect: Change of the mean tone, in [−2, 2].
+        moved: What moved, such as "criticism receded"; empty where no share clearly did.
+    """
+
+    date: dt.date
+    interval: tuple[dt.date, dt.date]
+    direction: Direction
+    probability: float
+    effect: Estimate
+    moved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A gradual change.
+
+    Attributes:
+        direction: Where the tone moves.
+        slope: Change of the mean predicted tone a year.
+    """
+
+    direction: Direction
+    slope: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodTone:
+    """One period of the series.
+
+    Attributes:
+        start: Its first day.
+        end: The first day after it.
+        level: The tone in it; ``None`` where there are no documents.
+    """
+
+    start: dt.date
+    end: dt.date
+    level: Level | None
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The answer.
+
+    Attributes:
+        verdict: Begins with ``shift toward conciliatory``, ``shift toward critical``,
+            ``no shift found`` or ``not enough data``.
+        source: Who speaks, as asked for.
+        target: Of whom.
+        changes: The changes that were found, in order of time; none unless the verdict is a
+            shift.
+        before: The level before the most probable change, found or not; ``None`` without data.
+        after: The level after it.
+        effect: The difference of both.
+        probability: Posterior probability of at least one change.
+        p_value: Against the best explanation without a step.
+        null: That explanation.
+        trend: A gradual change, where that explains the series better than none.
+        series: The tone in each period.
+        notes: What a reader must know: merged documents, mixed strata, assumptions.
+        evidence: Statements before and after the most probable change: rows with ``when``
+            (before or after), ``why`` (typical or extreme), date, speaker, document, text.
+    """
+
+    verdict: str
+    source: str | None
+    target: str | None
+    changes: tuple[Change, ...] = ()
+    before: Level | None = None
+    after: Level | None = None
+    effect: Estimate | None = None
+    probability: float | None = None
+    p_value: float | None = None
+    null: str | None = None
+    trend: Trend | None = None
+    series: tuple[PeriodTone, ...] = ()
+    notes: tuple[str, ...] = ()
+    evidence: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a shift."""
+        return self.verdict.startswith("shift toward")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as values that JSON can hold; dates are ISO text."""
+        return _plain(asdict(self) | {"evidence": list(self.evidence)})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns the series: a row a period with tone, shares, their intervals and the volume."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records([_flat(period) for period in self.series])
+
+    def to_markdown(self) -> str:
+        """Returns the report: verdict, figures, series and evidence."""
+        from detente.shift_report import to_markdown
+
+        return to_markdown(self)
+
+    def plot(self, path: str, *, events: Mapping[dt.date, str] | None = None) -> None:
+        """Draws the series with its changes.
+
+        Args:
+            path: A ``.png`` or ``.svg`` file.
+            events: Days to be marked, with their names.
+        """
+        from detente.shift_report import plot
+
+        plot(self, path, events=events or {})
+
+
+def shift(
+    rows: Any,  # noqa: ANN401 (see Args)
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    start: dt.date | None = None,
+    end: dt.date | None = None,
+    period: Period = "auto",
+    trends: bool = True,
+    model: str = hub.DEFAULT,
+    confusion: Confusion | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Shift:
+    """Tells whether a source's rhetoric toward a target shifted.
+
+    Args:
+        rows: Dated statements: a file, a DataFrame, or statements or mappings in memory. They
+            are scored unless they have labels. Labels without a sign of a model (a column
+            ``model``, ``score`` or ``p_critical`` …) are taken as a person's, without error.
+        source: The state that speaks; ``None`` takes every row.
+        target: The state it speaks of; ``None`` takes every row.
+        start: The first day of the window.
+        end: Its last day.
+        period: Length of the periods of the series; ``"auto"`` goes by how dense they are.
+        trends: A step must also be told from a gradual trend. That takes about four times as
+            many documents; without it a long drift is called a shift.
+        model: The model that scores, or that scored: its confusion counts are used.
+        confusion: Other confusion counts.
+        seed: Of all draws: the same rows and seed give the same answer.
+        progress: Show a progress bar while scoring.
+
+    Raises:
+        InputError: The rows cannot be read, have no dates, or none has the source and target.
+        ModelError: The model is not there, or has no confusion counts.
+        MissingExtraError: pandas, scipy or pyarrow are not installed (extra ``analysis``).
+    """
+    if period not in ("auto", *_PERIODS):
+        raise InputError("unknown period", got=period, expected="auto, " + ", ".join(_PERIODS))
+    table = select(read_table(rows), source, target, start, end)
+    notes: list[str] = []
+    if confusion is None:
+        confusion = _confusion(table, model, notes)
+    table = add_labels(table, model, progress=progress)
+    timeline, document, merged = documents_of(table)
+    if merged:
+        notes.append(f"{merged} documents that repeat others were merged with them.")
+    rng = np.random.default_rng(seed)
+    rates = confusion.draw(_DRAWS, rng)
+    lacking = _lacking(timeline, confusion)
+    if lacking:
+        return Shift(f"not enough data: {lacking}", source, target, notes=tuple(notes))
+    found = detect(timeline, trends=trends, rng=rng)
+    if found is None:
+        return Shift(
+            f"not enough data: no day has {LEAST} documents on either side of it",
+            source,
+            target,
+            notes=tuple(notes),
+        )
+    moves = _moves(timeline, found, rates, rng)
+    main = max(moves, key=lambda move: abs(move.change.effect.value))
+    mixed = _mixed_strata(table, document, main, notes)
+    changes = tuple(m.change for m in moves) if found.called else ()
+    trend = _trend(found.test) if not found.called else None
+    if mixed and found.called:
+        verdict, changes = f"not enough data: {mixed}", ()
+    elif found.called and main.change.probability < POSTERIOR:
+        verdict = (
+            f"no shift found: the mix of labels changed about {main.change.date}, but not "
+            "clearly the mean tone"
+        )
+        changes = ()
+    elif found.called:
+        verdict = _verdict(main.change)
+    elif needed := _documents_needed(timeline, found, rates):
+        verdict = (
+            f"not enough data: a change of {_NOTICEABLE} would show in about {needed} documents, "
+            f"and there are {len(timeline)}"
+        )
+        trend = None
+    else:
+        verdict = "no shift found"
+    if trend is not None:
+        verdict += f", gradual trend toward {trend.direction}"
+    return Shift(
+        verdict=verdict,
+        source=source,
+        target=target,
+        changes=changes,
+        before=main.before,
+        after=main.after,
+        effect=main.change.effect,
+        probability=found.segmentation.any_change,
+        p_value=found.test.p_value,
+        null=found.test.null,
+        trend=trend,
+        series=_series(timeline, found.effective, period, rates, rng),
+        notes=tuple(notes),
+        evidence=tuple(_evidence(table, document, main)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What the predicted labels alone say, before any size is asked for.
+
+    A classifier that is wrong in the same way at all times blurs a change and does not move it,
+    so that its errors need not be known here.
+
+    Attributes:
+        effective: Shape (documents, 3): counts as numbers of independent statements.
+        starts: Shape (blocks,): the first document of each block.
+        segmentation: Of the blocks.
+        test: Against explanations without a step.
+    """
+
+    effective: Floats
+    starts: npt.NDArray[np.int64]
+    segmentation: Segmentation
+    test: NullTest
+
+    @property
+    def called(self) -> bool:
+        """Whether both agree that there is a change."""
+        return self.segmentation.any_change >= POSTERIOR and self.test.p_value <= SIGNIFICANCE
+
+
+def detect(
+    timeline: Timeline, *, trends: bool = True, rng: np.random.Generator
+) -> Detection | None:
+    """Looks for changes in a timeline of predicted labels.
+
+    Args:
+        timeline: The documents.
+        trends: A step must also be told from a gradual trend.
+        rng: Draws.
+
+    Returns:
+        ``None`` where no boundary has enough documents on both sides.
+    """
+    starts = _blocks(timeline)
+    sizes = np.diff(np.append(starts, len(timeline))).astype(np.float64)
+    boundaries = np.empty(0, dtype=np.int64)
+    # What changes at a boundary must not count as resemblance within documents: twice is enough.
+    for _ in range(2):
+        effective = timeline.effective(timeline.correlation(boundaries))
+        segmentation = segment(np.add.reduceat(effective, starts), sizes, least=LEAST)
+        if segmentation is None:
+            return None
+        if segmentation.any_change > 0.5:
+            boundaries = starts[list(segmentation.boundaries)]
+    test = step_test(
+        effective, timeline.days, least=LEAST, series=_NULL_SERIES, trends=trends, rng=rng
+    )
+    return Detection(effective, starts, segmentation, test) if test else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A change with the levels around it.
+
+    ``documents`` are the first one before it, the first one after it, and the end.
+    """
+
+    change: Change
+    before: Level
+    after: Level
+    documents: tuple[int, int, int]
+
+
+def _moves(
+    timeline: Timeline, found: Detection, rates: Floats, rng: np.random.Generator
+) -> list[_Move]:
+    """Measures each change that was found, or else the most probable single one.
+
+    Each draw takes a place for the boundary from its posterior, confusion rates, and the true
+    shares on either side.
+    """
+    segmentation, starts = found.segmentation, found.starts
+    boundaries, places = segmentation.boundaries, segmentation.places
+    if not found.called:
+        places = segmentation.one[None]
+        boundaries = (int(segmentation.one.argmax()),)
+    upto = np.vstack(
+        [np.zeros(len(LABELS)), np.add.reduceat(found.effective, starts).cumsum(axis=0)]
+    )
+    firsts = np.append(starts, len(timeline))
+    moves = []
+    for low, at, high, place in zip(
+        (0, *boundaries), boundaries, (*boundaries[1:], len(starts)), places, strict=False
+    ):
+        inside = np.zeros(len(place))
+        inside[low + 1 : high] = place[low + 1 : high]
+        drawn = rng.choice(len(place), size=len(rates), p=inside / inside.sum())
+        predicted = np.stack([upto[drawn] - upto[low], upto[high] - upto[drawn]], axis=1)
+        shares = draw_shares(predicted, rates, rng)
+        documents = (int(firsts[low]), int(firsts[at]), int(firsts[high]))
+        before, after = (
+            _level(shares[:, side], timeline.counts[documents[side] : documents[side + 1]])
+            for side in (0, 1)
+        )
+        first, last = _smallest_set(inside / inside.sum())
+        moves.append(
+            _Move(
+                _change(
+                    shares[:, 1] - shares[:, 0],
+                    as_date(timeline.days[documents[1]]),
+                    (
+                        as_date(timeline.days[starts[first]]),
+                        as_date(timeline.days[starts[last]]),
+                    ),
+                ),
+                before,
+                after,
+                documents,
+            )
+        )
+    return moves
+
+
+def _change(moved: Floats, date: dt.date, interval: tuple[dt.date, dt.date]) -> Change:
+    """Describes a change from draws of how far each share moved, shape (draws, 3)."""
+    effects = moved @ _SCORES
+    up = float((effects > 0).mean())
+    words = []
+    for label, fell, rose in (
+        ("critical", "criticism receded", "criticism rose"),
+        ("conciliatory", "conciliation receded", "conciliation rose"),
+    ):
+        low, high = _interval(moved[:, LABELS.index(label)])
+        if low > 0 or high < 0:
+            words.append(rose if low > 0 else fell)
+    return Change(
+        date=date,
+        interval=interval,
+        direction="conciliatory" if up >= 0.5 else "critical",
+        probability=max(up, 1 - up),
+        effect=_estimate(effects),
+        moved=tuple(words),
+    )
+
+
+def _level(shares: Floats, counts: Floats) -> Level:
+    """Describes a stretch from draws of its true shares, shape (draws, 3)."""
+    return Level(
+        tone=_estimate(shares @ _SCORES),
+        shares={label: _estimate(shares[:, i]) for i, label in enumerate(LABELS)},
+        documents=len(counts),
+        sentences=int(counts.sum()),
+    )
+
+
+def _estimate(draws: Floats) -> Estimate:
+    return Estimate(float(draws.mean()), *_interval(draws))
+
+
+def _interval(draws: Floats) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
+
+
+def _smallest_set(probabilities: Floats) -> tuple[int, int]:
+    """Returns the first and the last of the fewest places that hold the coverage."""
+    order = np.argsort(-probabilities, kind="stable")
+    needed = int(np.searchsorted(probabilities[order].cumsum(), COVERAGE)) + 1
+    return int(order[:needed].min()), int(order[:needed].max())
+
+
+def _verdict(change: Change) -> str:
+    what = f": {' and '.join(change.moved)}" if change.moved else ""
+    return f"shift toward {change.direction}{what}"
+
+
+def _trend(test: NullTest) -> Trend | None:
+    if test.slope is None:
+        return None
+    return Trend("conciliatory" if test.slope > 0 else "critical", test.slope)
+
+
+def _blocks(timeline: Timeline) -> npt.NDArray[np.int64]:
+    """Returns the first document of each block: days, or neighbouring days of like volume."""
+    days, first = np.unique(timeline.days, return_index=True)
+    if len(days) <= _MOST_BLOCKS:
+        return np.asarray(first, dtype=np.int64)
+    wanted = np.linspace(0, len(timeline), _MOST_BLOCKS, endpoint=False)
+    return np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
+
+
+def _confusion(table: pd.DataFrame, model: str, notes: list[str]) -> Confusion:
+    labelled = "label" in table and bool(table["label"].notna().all())
+    if labelled and labels_are_true(table):
+        notes.append("The labels are taken as true: nothing in the rows says that a model ran.")
+        return Confusion.perfect()
+    if "model" in table:
+        others = sorted(set(table["model"].dropna()) - {model})
+        if others:
+            raise InputError(
+                "the rows were scored by another model than the one whose errors are known",
+                got=", ".join(map(str, others)),
+                expected=model,
+                fix=f"Name it: model={others[0]!r}.",
+            )
+    folder = hub.locate(model)
+    return Confusion.of_settings(folder.settings, str(folder.path / hub.SETTINGS))
+
+
+def _lacking(timeline: Timeline, confusion: Confusion) -> str | None:
+    """Returns why nothing can be said at all, or ``None``."""
+    if len(timeline) < _LEAST_DOCUMENTS:
+        return f"{len(timeline)} documents, and at least {_LEAST_DOCUMENTS} are needed"
+    if timeline.days[0] == timeline.days[-1]:
+        return f"all documents are of one day, {as_date(timeline.days[0])}"
+    return confusion.problem
+
+
+def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> int | None:
+    """Returns how many documents would show a noticeable change, if there are fewer."""
+    worth = found.effective.sum(axis=1)
+    tones = found.effective @ _SCORES / worth
+    spread = np.sqrt(np.cov(tones, aweights=worth))
+    # What is left of a change after the classifier's errors, half of it in either tone.
+    mean = rates.mean(axis=0) @ _SCORES
+    visible = _NOTICEABLE * (mean[-1] - mean[0]) / 2
+    needed = (2 * _ERRORS_NEEDED * spread / visible) ** 2 * (worth**2).sum() / worth.sum() ** 2
+    needed *= len(timeline)
+    return int(np.ceil(needed)) if needed > len(timeline) else None
+
+
+def _mixed_strata(
+    table: pd.DataFrame, document: npt.NDArray[np.int64], move: _Move, notes: list[str]
+) -> str | None:
+    """Notes where a change goes with another mix of strata; returns why it says nothing then."""
+    import pandas as pd
+
+    low, at, high = move.documents
+    for name in strata_of(table):
+        sides = [
+            table[name][(document >= a) & (document < b)].astype(str).value_counts()
+            for a, b in ((low, at), (at, high))
+        ]
+        both = pd.concat(sides, axis=1).fillna(0).to_numpy()
+        if not (both.min(axis=1) >= LEAST).any():
+            return f"about {move.change.date} the {name} changes too, and no {name} is on both sides"
+        apart = float(np.abs(np.diff(both / both.sum(axis=0), axis=1)).sum() / 2)
+        if apart > _CLEAR_MIX:
+            notes.append(
+                f"About {move.change.date} the mix of {name} changes too ({apart:.0%} of the "
+                "sentences): compare within each."
+            )
+    return None
+
+
+def _series(
+    timeline: Timeline, effective: Floats, period: Period, rates: Floats, rng: np.random.Generator
+) -> tuple[PeriodTone, ...]:
+    import pandas as pd
+
+    days = pd.to_datetime(timeline.days, unit="D")
+    frequency = _PERIODS[period] if period != "auto" else _density(days)
+    periods = days.to_period(frequency)
+    codes = periods.astype("int64") - periods.min().ordinal
+    counts = np.zeros((codes.max() + 1, len(LABELS)))
+    np.add.at(counts, codes, effective)
+    filled = np.flatnonzero(counts.sum(axis=1) > 0)
+    shares = draw_shares(counts[filled], rates, rng)
+    levels: dict[int, Level] = {
+        int(code): _level(shares[:, i], timeline.counts[codes == code])
+        for i, code in enumerate(filled)
+    }
+    every = pd.period_range(periods.min(), periods.max(), freq=frequency)
+    return tuple(
+        PeriodTone(p.start_time.date(), (p + 1).start_time.date(), levels.get(code))
+        for code, p in enumerate(every)
+    )
+
+
+def _density(days: pd.DatetimeIndex) -> str:
+    """Returns the shortest period that mostly has some documents and is not too often there."""
+    for frequency in _PERIODS.values():
+        periods = days.to_period(frequency)
+        every = periods.max().ordinal - periods.min().ordinal + 1
+        if every <= _MOST_PERIODS and len(days) / every >= LEAST:
+            return frequency
+    return "Y"
+
+
+def _evidence(
+    table: pd.DataFrame, document: npt.NDArray[np.int64], move: _Move
+) -> list[dict[str, Any]]:
+    """Returns statements on either side of a change: the most extreme, and the most typical."""
+    if "text" not in table:
+        return []
+    scores = (
+        table["score"].astype(float)
+        if "score" in table
+        else table["label"].map(dict(zip(LABELS, _SCORES, strict=True)))
+    )
+    rows = table.assign(score=scores, place=document)
+    sign = 1.0 if move.change.direction == "conciliatory" else -1.0
+    low, at, high = move.documents
+    chosen = []
+    for when, first, end, level, extreme in (
+        ("before", low, at, move.before, -sign),
+        ("after", at, high, move.after, sign),
+    ):
+        side = rows[(rows["place"] >= first) & (rows["place"] < end)]
+        orders = {
+            "extreme": side["score"] * -extreme,
+            "typical": (side["score"] - level.tone.value).abs(),
+        }
+        for why, order in orders.items():
+            one_each = side.loc[order.sort_values(kind="stable").index].drop_duplicates("place")
+            for _, row in one_each.head(_EXAMPLES).iterrows():
+                names = ("speaker", "doc_id", "id", "score", "label", "text")
+                found = {name: row[name] for name in names if name in row}
+                date = as_date(row["day"]).isoformat()
+                chosen.append({"when": when, "why": why, "date": date, **found})
+    return chosen
+
+
+def _flat(period: PeriodTone) -> dict[str, Any]:
+    row: dict[str, Any] = {"start": period.start, "end": period.end}
+    level = period.level
+    row |= {
+        "documents": level.documents if level else 0,
+        "sentences": level.sentences if level else 0,
+    }
+    if level is not None:
+        for name, e in {"tone": level.tone, **level.shares}.items():
+            row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+    return row
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 (any tree)
+    """Returns a tree of values that JSON can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return value.item() if isinstance(value, np.generic) else value
