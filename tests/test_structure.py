@@ -14,13 +14,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each module may import only from those before it.
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
-    "rows", "timeline", "segments", "nulls", "prevalence", "dated", "shift", "shift_report",
+    "rows", "timeline", "segments", "nulls", "prevalence", "dated", "shifts", "shift_report",
     "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
     "tone_metric", "batches", "losses", "trackers", "lora", "fit", "baselines", "evaluation",
-    "confusion", "contracts", "export", "card", "run", "distill", "__main__", "stopwatch", "audit", "search",
+    "confusion", "contracts", "export", "card", "run", "distill", "__main__", "stopwatch",
+    "audit", "search",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from detente.errors import (
     UnknownStateError,
 )
 from detente.labels import LABELS
+from detente.shifts import Shift, shift
 from detente.statement import Statement
 from detente.states import State, mentions, resolve
 
@@ -36,6 +37,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "Prediction",
+    "Shift",
     "State",
     "Statement",
     "TruncationWarning",
@@ -43,4 +45,5 @@ __all__ = [
     "mentions",
     "predict",
     "resolve",
+    "shift",
 ]

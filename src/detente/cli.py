@@ -1,10 +1,11 @@
-"""The command line: ``detente predict`` and ``detente read``."""
+"""The command line: ``detente predict``, ``detente read`` and ``detente shift``."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,9 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="'default', a model folder, or a hub id OWNER/NAME.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+
+_DAY = ["%Y-%m-%d"]
 
 
 def _print_version(asked: bool) -> None:
@@ -115,6 +119,95 @@ def read(
         typer.echo("No state is named in the text.")
         return
     _show(predictions, as_json, classifier.name)
+
+
+@app.command()
+def shift(
+    path: Annotated[
+        Path, typer.Argument(metavar="IN", help="Dated statements: .jsonl, .csv or .parquet.")
+    ],
+    source: Source = None,
+    target: Annotated[
+        str | None, typer.Option("--target", "-t", help="The state that is talked about.")
+    ] = None,
+    start: Annotated[
+        datetime | None, typer.Option("--from", formats=_DAY, help="The first day.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option("--to", formats=_DAY, help="The last day.")
+    ] = None,
+    period: Annotated[
+        str, typer.Option(help="Of the series: auto, week, month, quarter or year.")
+    ] = "auto",
+    trends: Annotated[
+        bool,
+        typer.Option(
+            help="A step must also be told from a gradual trend. Without, a drift is a shift."
+        ),
+    ] = True,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report there: .md, or .json for programs.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the series: .png or .svg.")] = None,
+    event: Annotated[
+        list[str] | None, typer.Option(help="Mark a day in the plot: '1979-12-27 Kabul'.")
+    ] = None,
+    model: Model = hub.DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether a source's rhetoric toward a target shifted, when, how far, and how surely.
+
+    IN has the columns date and target, and text or label; better also source, speaker, doc_id.
+    Rows without labels are scored first; `detente score` does that once for all.
+
+    Example: detente shift scored.jsonl --source RUS --target USA --plot shift.png
+    """
+    from detente.shifts import shift as find
+
+    events = dict(_event(each) for each in event or ())
+    found = find(
+        path,
+        source=source,
+        target=target,
+        start=start.date() if start else None,
+        end=end.date() if end else None,
+        period=period,  # type: ignore[arg-type]  # it is checked there
+        trends=trends,
+        model=model,
+        progress=sys.stderr.isatty(),
+    )
+    if plot is not None:
+        found.plot(str(plot), events=events)
+    if report is not None:
+        if report.suffix == ".json":
+            rows.write_json(report, found.to_dict())
+        else:
+            with rows.whole_file(report) as file:
+                file.write(found.to_markdown())
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        return
+    typer.echo(found.verdict)
+    for change in found.changes:
+        first, last = change.interval
+        typer.echo(
+            f"  {change.date} ({first} to {last}): toward {change.direction}, tone "
+            f"{change.effect}, probability of the direction {change.probability:.3f}"
+        )
+    if found.before and found.after:
+        typer.echo(f"  tone before {found.before.tone}, after {found.after.tone}")
+    for note in found.notes:
+        typer.echo(f"  {note}")
+
+
+def _event(text: str) -> tuple[date, str]:
+    day, _, name = text.partition(" ")
+    try:
+        return date.fromisoformat(day), name
+    except ValueError:
+        raise InputError(
+            "an event has no date", got=text, expected="a date and a name: '1979-12-27 Kabul'"
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from detente.encoding import as_target
 from detente.errors import InputError, MissingExtraError
+from detente.hub import LEARNED, ModelFolder
 from detente.labels import LABELS, parse_label
 from detente.rows import read_rows
-from detente.statement import Statement
+from detente.statement import Statement, text_hash
 from detente.timeline import Timeline
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Rows = "str | Path | pd.DataFrame | Iterable[Statement | Mapping[str, Any]]"
 
 STRATA: Final = ("language", "series", "genre")
 """Columns on which a classifier's errors may depend."""
@@ -32,7 +31,7 @@ _PROBABILITIES: Final = tuple(f"p_{label}" for label in LABELS)
 _FORMULA: Final = 20
 
 
-def read_table(rows: Any) -> pd.DataFrame:  # noqa: ANN401 (see Rows)
+def read_table(rows: Any) -> pd.DataFrame:  # noqa: ANN401 (a file, a table, rows)
     """Reads dated rows into a table.
 
     Args:
@@ -111,6 +110,19 @@ def select(
                     f"no row is {'after' if after else 'before'} {wanted}", expected="rows there"
                 )
     return table.reset_index(drop=True)
+
+
+def without_learned(table: pd.DataFrame, folder: ModelFolder) -> tuple[pd.DataFrame, int]:
+    """Leaves out the sentences whose labels a model learned: its errors on them are not its own.
+
+    Returns:
+        The other rows, and how many were left out.
+    """
+    path = folder.path / LEARNED
+    if "text" not in table or not path.is_file():
+        return table, 0
+    learned = table["text"].map(text_hash).isin(path.read_text("utf-8").split())
+    return table[~learned].reset_index(drop=True), int(learned.sum())
 
 
 def add_labels(table: pd.DataFrame, model: str, *, progress: bool = False) -> pd.DataFrame:

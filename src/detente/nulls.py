@@ -106,9 +106,7 @@ def step_test(
     return NullTest(null, p_value, slope)
 
 
-def _units(
-    counts: Floats, days: npt.NDArray[np.int64], least: int
-) -> tuple[Floats, Floats, int]:
+def _units(counts: Floats, days: npt.NDArray[np.int64], least: int) -> tuple[Floats, Floats, int]:
     """Returns at most ``_MOST_UNITS`` units: documents, or neighbouring documents together."""
     together = -(-len(counts) // _MOST_UNITS)
     starts = np.arange(0, len(counts), together)

@@ -11,7 +11,7 @@ from detente.errors import InputError, MissingExtraError
 from detente.labels import LABELS
 
 if TYPE_CHECKING:
-    from detente.shift import Level, Shift
+    from detente.shifts import Level, Shift
 
 COLOURS: Final = {"critical": "#b2182b", "neutral": "#bababa", "conciliatory": "#2166ac"}
 """Of the labels; they stay apart for colour-blind readers and in grey."""

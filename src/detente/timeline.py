@@ -47,7 +47,10 @@ class Timeline:
         """
         sizes = self.counts.sum(axis=1)
         worth = self.counts / (1 + (sizes - 1) * correlation)[:, None]
-        _, day, = np.unique(self.days, return_inverse=True)
+        (
+            _,
+            day,
+        ) = np.unique(self.days, return_inverse=True)
         volume = np.bincount(day, worth.sum(axis=1))
         most = _BUSY * np.median(volume)
         return np.asarray(worth * np.minimum(1.0, most / volume)[day][:, None])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from detente.dated import (
     read_table,
     select,
     strata_of,
+    without_learned,
 )
 from detente.errors import InputError
 from detente.labels import LABELS
@@ -53,6 +54,7 @@ _LEAST_DOCUMENTS: Final = 20
 _MOST_BLOCKS: Final = 500
 _NULL_SERIES: Final = 499
 _DRAWS: Final = 1000
+_DRAWS_OF_SERIES: Final = 300
 _EXAMPLES: Final = 3
 _MOST_PERIODS: Final = 120
 _PERIODS: Final = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
@@ -171,8 +173,8 @@ class Shift:
     """
 
     verdict: str
-    source: str | None
-    target: str | None
+    source: str | None = None
+    target: str | None = None
     changes: tuple[Change, ...] = ()
     before: Level | None = None
     after: Level | None = None
@@ -259,55 +261,86 @@ def shift(
         raise InputError("unknown period", got=period, expected="auto, " + ", ".join(_PERIODS))
     table = select(read_table(rows), source, target, start, end)
     notes: list[str] = []
-    if confusion is None:
-        confusion = _confusion(table, model, notes)
+    if confusion is None and _says_true(table):
+        confusion = Confusion.perfect()
+        notes.append("The labels are taken as true: nothing in the rows says that a model ran.")
+    elif confusion is None:
+        _check_model(table, model)
+        folder = hub.locate(model)
+        confusion = Confusion.of_settings(folder.settings, str(folder.path / hub.SETTINGS))
+        table, learned = without_learned(table, folder)
+        if learned:
+            notes.append(f"{learned} sentences that the model learned from were left out.")
     table = add_labels(table, model, progress=progress)
     timeline, document, merged = documents_of(table)
     if merged:
         notes.append(f"{merged} documents that repeat others were merged with them.")
     rng = np.random.default_rng(seed)
-    rates = confusion.draw(_DRAWS, rng)
-    lacking = _lacking(timeline, confusion)
-    if lacking:
-        return Shift(f"not enough data: {lacking}", source, target, notes=tuple(notes))
+    found, main = _measure(timeline, confusion, trends, rng)
+    found = replace(found, source=source, target=target, notes=tuple(notes))
+    if main is None:
+        return found
+    mixed, mixes = _mixed_strata(table, document, main)
+    if mixed and found.found:
+        found = replace(found, verdict=f"not enough data: {mixed}", changes=())
+    return replace(
+        found,
+        notes=(*notes, *mixes),
+        series=_series(timeline, period, confusion.draw(_DRAWS_OF_SERIES, rng), rng),
+        evidence=tuple(_evidence(table, document, main)),
+    )
+
+
+def measure(
+    timeline: Timeline,
+    confusion: Confusion,
+    *,
+    trends: bool = True,
+    rng: np.random.Generator,
+) -> Shift:
+    """Answers for a timeline of predicted labels alone, without series and evidence.
+
+    Args:
+        timeline: The documents.
+        confusion: How the labels err.
+        trends: See :func:`shift`.
+        rng: Draws.
+    """
+    return _measure(timeline, confusion, trends, rng)[0]
+
+
+def _measure(
+    timeline: Timeline, confusion: Confusion, trends: bool, rng: np.random.Generator
+) -> tuple[Shift, _Move | None]:
+    """Returns the answer, and the largest change or the likeliest place of one."""
+    if lacking := _lacking(timeline, confusion):
+        return _no_answer(lacking), None
     found = detect(timeline, trends=trends, rng=rng)
     if found is None:
-        return Shift(
-            f"not enough data: no day has {LEAST} documents on either side of it",
-            source,
-            target,
-            notes=tuple(notes),
-        )
+        return _no_answer(f"no day has {LEAST} documents on either side of it"), None
+    rates = confusion.draw(_DRAWS, rng)
     moves = _moves(timeline, found, rates, rng)
     main = max(moves, key=lambda move: abs(move.change.effect.value))
-    mixed = _mixed_strata(table, document, main, notes)
-    changes = tuple(m.change for m in moves) if found.called else ()
-    trend = _trend(found.test) if not found.called else None
-    if mixed and found.called:
-        verdict, changes = f"not enough data: {mixed}", ()
-    elif found.called and main.change.probability < POSTERIOR:
+    trend = None if found.called else _trend(found.test)
+    needed = _documents_needed(timeline, found, rates)
+    shifted = found.called and main.change.probability >= POSTERIOR
+    if shifted:
+        verdict = _verdict(main.change)
+    elif found.called:
         verdict = (
             f"no shift found: the mix of labels changed about {main.change.date}, but not "
             "clearly the mean tone"
         )
-        changes = ()
-    elif found.called:
-        verdict = _verdict(main.change)
-    elif needed := _documents_needed(timeline, found, rates):
+    elif needed > len(timeline):
         verdict = (
             f"not enough data: a change of {_NOTICEABLE} would show in about {needed} documents, "
             f"and there are {len(timeline)}"
         )
-        trend = None
     else:
-        verdict = "no shift found"
-    if trend is not None:
-        verdict += f", gradual trend toward {trend.direction}"
-    return Shift(
+        verdict = "no shift found" + (f", gradual trend toward {trend.direction}" if trend else "")
+    answer = Shift(
         verdict=verdict,
-        source=source,
-        target=target,
-        changes=changes,
+        changes=tuple(m.change for m in moves) if shifted else (),
         before=main.before,
         after=main.after,
         effect=main.change.effect,
@@ -315,10 +348,12 @@ def shift(
         p_value=found.test.p_value,
         null=found.test.null,
         trend=trend,
-        series=_series(timeline, found.effective, period, rates, rng),
-        notes=tuple(notes),
-        evidence=tuple(_evidence(table, document, main)),
     )
+    return answer, main
+
+
+def _no_answer(reason: str) -> Shift:
+    return Shift(f"not enough data: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,11 +542,12 @@ def _blocks(timeline: Timeline) -> npt.NDArray[np.int64]:
     return np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
 
 
-def _confusion(table: pd.DataFrame, model: str, notes: list[str]) -> Confusion:
-    labelled = "label" in table and bool(table["label"].notna().all())
-    if labelled and labels_are_true(table):
-        notes.append("The labels are taken as true: nothing in the rows says that a model ran.")
-        return Confusion.perfect()
+def _says_true(table: pd.DataFrame) -> bool:
+    """Returns whether all rows have labels, and nothing says that a model gave them."""
+    return "label" in table and bool(table["label"].notna().all()) and labels_are_true(table)
+
+
+def _check_model(table: pd.DataFrame, model: str) -> None:
     if "model" in table:
         others = sorted(set(table["model"].dropna()) - {model})
         if others:
@@ -521,8 +557,6 @@ def _confusion(table: pd.DataFrame, model: str, notes: list[str]) -> Confusion:
                 expected=model,
                 fix=f"Name it: model={others[0]!r}.",
             )
-    folder = hub.locate(model)
-    return Confusion.of_settings(folder.settings, str(folder.path / hub.SETTINGS))
 
 
 def _lacking(timeline: Timeline, confusion: Confusion) -> str | None:
@@ -534,8 +568,8 @@ def _lacking(timeline: Timeline, confusion: Confusion) -> str | None:
     return confusion.problem
 
 
-def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> int | None:
-    """Returns how many documents would show a noticeable change, if there are fewer."""
+def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> int:
+    """Returns how many documents like these would show a noticeable change."""
     worth = found.effective.sum(axis=1)
     tones = found.effective @ _SCORES / worth
     spread = np.sqrt(np.cov(tones, aweights=worth))
@@ -543,17 +577,17 @@ def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> in
     mean = rates.mean(axis=0) @ _SCORES
     visible = _NOTICEABLE * (mean[-1] - mean[0]) / 2
     needed = (2 * _ERRORS_NEEDED * spread / visible) ** 2 * (worth**2).sum() / worth.sum() ** 2
-    needed *= len(timeline)
-    return int(np.ceil(needed)) if needed > len(timeline) else None
+    return int(np.ceil(needed * len(timeline)))
 
 
 def _mixed_strata(
-    table: pd.DataFrame, document: npt.NDArray[np.int64], move: _Move, notes: list[str]
-) -> str | None:
-    """Notes where a change goes with another mix of strata; returns why it says nothing then."""
+    table: pd.DataFrame, document: npt.NDArray[np.int64], move: _Move
+) -> tuple[str | None, list[str]]:
+    """Returns why strata leave nothing to say of a change, if so, and notes on their mix."""
     import pandas as pd
 
     low, at, high = move.documents
+    notes = []
     for name in strata_of(table):
         sides = [
             table[name][(document >= a) & (document < b)].astype(str).value_counts()
@@ -561,18 +595,18 @@ def _mixed_strata(
         ]
         both = pd.concat(sides, axis=1).fillna(0).to_numpy()
         if not (both.min(axis=1) >= LEAST).any():
-            return f"about {move.change.date} the {name} changes too, and no {name} is on both sides"
+            return f"about {move.change.date} all of the {name} changes, too", notes
         apart = float(np.abs(np.diff(both / both.sum(axis=0), axis=1)).sum() / 2)
         if apart > _CLEAR_MIX:
             notes.append(
-                f"About {move.change.date} the mix of {name} changes too ({apart:.0%} of the "
-                "sentences): compare within each."
+                f"About {move.change.date} the mix of {name} changes, too, for {apart:.0%} of the "
+                "sentences: compare within each."
             )
-    return None
+    return None, notes
 
 
 def _series(
-    timeline: Timeline, effective: Floats, period: Period, rates: Floats, rng: np.random.Generator
+    timeline: Timeline, period: Period, rates: Floats, rng: np.random.Generator
 ) -> tuple[PeriodTone, ...]:
     import pandas as pd
 
@@ -581,6 +615,7 @@ def _series(
     periods = days.to_period(frequency)
     codes = periods.astype("int64") - periods.min().ordinal
     counts = np.zeros((codes.max() + 1, len(LABELS)))
+    effective = timeline.effective(timeline.correlation(np.empty(0, dtype=np.int64)))
     np.add.at(counts, codes, effective)
     filled = np.flatnonzero(counts.sum(axis=1) > 0)
     shares = draw_shares(counts[filled], rates, rng)

@@ -1,0 +1,300 @@
+"""python -m scripts.simulate_shift [--series 1000] [--only WORD]: how often the verdict is right.
+
+Simulates series of dated documents whose true course is known, as a classifier with known errors
+would label them, and reports for each cell of the design: how often a shift is called (false
+alarms where there is none, power where there is one), how often the 90 % set holds the date and
+the 90 % interval the effect, and the median error of the date; beside it what ruptures (PELT,
+default penalty) and a sup-t test call on the same series. Cells that are done are not done
+again. Writes docs/simulation.md and docs/images/simulation.png.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from tqdm import tqdm
+
+from detente.dated import as_date
+from detente.labels import LABELS
+from detente.prevalence import Confusion
+from detente.rows import whole_file, write_json
+from detente.shifts import measure
+from detente.timeline import Timeline
+
+ROOT = Path(__file__).resolve().parents[1]
+DONE = ROOT / "runs" / "simulation"
+SCORES = np.array([-1.0, 0.0, 1.0])
+CRITICAL_VALUE_SERIES = 2000
+LEAST = 5
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of series.
+
+    Attributes:
+        name: In the table.
+        documents: How many.
+        sentences: A document has on average; a Poisson number, at least one.
+        effect: Of the step on the mean tone.
+        at: Where the step is, as a share of the time.
+        accuracy: Of the classifier, the same for each label.
+        icc: Intraclass correlation of the true labels within documents.
+        trend: Total rise of the mean tone over the whole time.
+        season: Amplitude of an annual cycle.
+        dependence: Correlation of neighbouring documents' levels (an AR(1) of deviation 0.15).
+        bursts: Share of documents that come in three days with a level of their own.
+        drift: Accuracy lost over the whole time.
+        years: Length of the series.
+    """
+
+    name: str
+    documents: int = 300
+    sentences: float = 3.0
+    effect: float = 0.0
+    at: float = 0.5
+    accuracy: float = 0.85
+    icc: float = 0.2
+    trend: float = 0.0
+    season: float = 0.0
+    dependence: float = 0.0
+    bursts: float = 0.0
+    drift: float = 0.0
+    years: float = 10.0
+
+
+def cells() -> list[Cell]:
+    """Returns the design."""
+    base = Cell("")
+    none = [
+        replace(base, name=f"no change, {n} documents", documents=n) for n in (30, 100, 300, 1000)
+    ]
+    none += [
+        replace(base, name="no change, 5000 documents", documents=5000),
+        replace(base, name="no change, accuracy 0.75", accuracy=0.75),
+        replace(base, name="no change, accuracy 0.95", accuracy=0.95),
+        replace(base, name="no change, ICC 0.5", icc=0.5),
+        replace(base, name="no change, 10 sentences", sentences=10.0),
+        replace(base, name="no change, neighbours 0.3", dependence=0.3),
+        replace(base, name="no change, neighbours 0.6", dependence=0.6),
+        replace(base, name="no change, bursts", bursts=0.2),
+        replace(base, name="trend 0.3", trend=0.3),
+        replace(base, name="trend 0.6", trend=0.6),
+        replace(base, name="trend 1.0", trend=1.0),
+        replace(base, name="trend 0.6, 1000 documents", trend=0.6, documents=1000),
+        replace(base, name="season 0.15", season=0.15),
+        replace(base, name="season 0.3", season=0.3),
+        replace(base, name="confusion drifts by 0.1", drift=0.1),
+    ]
+    steps = [
+        replace(base, name=f"step {e}, {n} documents", effect=e, documents=n)
+        for n, e in (
+            (30, 1.0), (100, 0.5), (100, 0.8), (300, 0.3), (300, 0.5), (1000, 0.2), (1000, 0.3),
+            (5000, 0.2),
+        )
+    ]  # fmt: skip
+    steps += [
+        replace(base, name="step 0.5, accuracy 0.75", effect=0.5, accuracy=0.75),
+        replace(base, name="step 0.5, accuracy 0.95", effect=0.5, accuracy=0.95),
+        replace(base, name="step 0.5 at a quarter", effect=0.5, at=0.25),
+        replace(base, name="step 0.5, season 0.15", effect=0.5, season=0.15),
+        replace(base, name="step 0.5, neighbours 0.3", effect=0.5, dependence=0.3),
+        replace(base, name="step 0.5, bursts", effect=0.5, bursts=0.2),
+    ]
+    return none + steps
+
+
+def _neighbours(cell: Cell, rng: np.random.Generator) -> Floats:
+    """Returns levels of documents that resemble those of their neighbours."""
+    levels = np.zeros(cell.documents)
+    noise = rng.normal(0, 0.15, cell.documents)
+    levels[0] = noise[0]
+    for i in range(1, cell.documents):
+        levels[i] = cell.dependence * levels[i - 1] + np.sqrt(1 - cell.dependence**2) * noise[i]
+    return levels
+
+
+def rates(accuracy: float | Floats) -> Floats:
+    """Returns confusion rates, shape (…, 3, 3): errors fall mostly on the next label."""
+    right = np.asarray(accuracy, dtype=np.float64)
+    wrong = 1 - right
+    return np.stack(
+        [
+            np.stack([right, 0.75 * wrong, 0.25 * wrong], axis=-1),
+            np.stack([wrong / 2, right, wrong / 2], axis=-1),
+            np.stack([0.25 * wrong, 0.75 * wrong, right], axis=-1),
+        ],
+        axis=-2,
+    )
+
+
+def simulate(cell: Cell, rng: np.random.Generator) -> tuple[Timeline, int]:
+    """Returns a series and the first day after its step."""
+    length = int(365.25 * cell.years)
+    days = np.sort(rng.integers(0, length, cell.documents))
+    if cell.bursts:
+        moved = rng.choice(cell.documents, int(cell.bursts * cell.documents), replace=False)
+        days[moved] = rng.integers(0, length, 3)[rng.integers(0, 3, len(moved))]
+        days.sort()
+    time = days / length
+    tone = -0.1 + cell.effect * ((time >= cell.at) - 0.5) + cell.trend * (time - 0.5)
+    tone += cell.season * np.sin(2 * np.pi * days / 365.25)
+    if cell.dependence:
+        tone += _neighbours(cell, rng)
+    if cell.bursts:
+        _, day = np.unique(days, return_inverse=True)
+        busy = np.bincount(day)[day] > 3
+        tone += busy * rng.normal(0, 0.3, day.max() + 1)[day]
+    tone = np.clip(tone, -0.85, 0.85)
+    # Four in ten are neutral where the tone allows it.
+    neutral = np.minimum(0.4, 1 - np.abs(tone))
+    shares = np.stack([(1 - neutral - tone) / 2, neutral, (1 - neutral + tone) / 2], axis=1)
+    spread = (1 - cell.icc) / cell.icc
+    of_document = rng.standard_gamma(np.clip(shares, 1e-6, None) * spread)
+    of_document /= of_document.sum(axis=1, keepdims=True)
+    sentences = 1 + rng.poisson(cell.sentences - 1, cell.documents)
+    true = rng.multinomial(sentences, of_document)
+    errors = rates(cell.accuracy - cell.drift * (time - 0.5))
+    predicted = sum(rng.multinomial(true[:, k], errors[:, k]) for k in range(len(LABELS)))
+    return Timeline(days, np.asarray(predicted, dtype=np.float64)), int(np.ceil(cell.at * length))
+
+
+def one_series(cell: Cell, critical: float, seed: int) -> dict[str, Any]:
+    """Returns what is found in one series."""
+    rng = np.random.default_rng((sum(map(ord, cell.name)), seed))
+    timeline, day = simulate(cell, rng)
+    # What the model's card would hold: it was tested on 1,200 statements.
+    tested = rng.multinomial(400, rates(cell.accuracy))
+    found = measure(timeline, Confusion(tested), rng=rng)
+    free = measure(timeline, Confusion(tested), rng=rng, trends=False)
+    change = found.changes[0] if found.changes else None
+    effect = found.effect
+    scores = (timeline.counts @ SCORES) / timeline.counts.sum(axis=1)
+    return {
+        "verdict": found.verdict,
+        "called": found.found,
+        "called_without_trends": free.found,
+        "any_change": found.found or found.trend is not None,
+        "date_error": abs((change.date - as_date(day)).days) if change else None,
+        "date_held": change.interval[0] <= as_date(day) <= change.interval[1] if change else None,
+        "effect_held": effect.low <= cell.effect <= effect.high if effect else None,
+        "effect_width": effect.high - effect.low if effect else None,
+        "sup_t": bool(sup_t(scores) > critical),
+        "pelt": pelt(scores),
+    }
+
+
+def sup_t(scores: Floats) -> float:
+    """Returns the largest t statistic of a step in the documents' mean tones."""
+    n, upto = len(scores), scores.cumsum()
+    left = np.arange(LEAST, n - LEAST + 1)
+    before, after = upto[left - 1] / left, (upto[-1] - upto[left - 1]) / (n - left)
+    rest = (scores**2).sum() - left * before**2 - (n - left) * after**2
+    error = np.sqrt(rest / (n - 2) * (1 / left + 1 / (n - left)))
+    return float((np.abs(after - before) / error).max())
+
+
+def pelt(scores: Floats) -> bool | None:
+    """Returns whether ruptures finds a change, or ``None`` where it is not installed."""
+    try:
+        import ruptures
+    except ImportError:
+        return None
+    signal = (scores - scores.mean()) / scores.std()
+    return len(ruptures.Pelt(model="l2").fit(signal).predict(pen=np.log(len(signal)))) > 1
+
+
+def critical_value(cell: Cell) -> float:
+    """Returns the 95 % quantile of sup-t without any change, season, trend or dependence."""
+    plain = Cell("critical", cell.documents, cell.sentences, accuracy=cell.accuracy, icc=cell.icc)
+    found = []
+    for seed in range(CRITICAL_VALUE_SERIES):
+        timeline, _ = simulate(plain, np.random.default_rng((1, seed)))
+        found.append(sup_t((timeline.counts @ SCORES) / timeline.counts.sum(axis=1)))
+    return float(np.quantile(found, 0.95))
+
+
+def summary(cell: Cell, results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the figures of a cell: shares of series, None where nothing can be said."""
+
+    def share(name: str) -> float | None:
+        values = [r[name] for r in results if r[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    errors = [r["date_error"] for r in results if r["date_error"] is not None]
+    names = ("called", "called_without_trends", "any_change", "date_held", "effect_held",
+             "effect_width", "sup_t", "pelt")  # fmt: skip
+    return {
+        "cell": asdict(cell),
+        "series": len(results),
+        "not_enough_data": float(np.mean(["not enough" in r["verdict"] for r in results])),
+        "median_date_error_days": float(np.median(errors)) if errors else None,
+        **{name: share(name) for name in names},
+    }
+
+
+def run_cell(cell: Cell, series: int, processes: int) -> dict[str, Any]:
+    """Returns the figures of a cell, from disk where they are there."""
+    path = DONE / f"{cell.name.replace(' ', '_')}-{series}.json"
+    if path.is_file():
+        return dict(json.loads(path.read_text("utf-8")))
+    work = partial(one_series, cell, critical_value(cell))
+    with ProcessPoolExecutor(processes) as pool:
+        rows = pool.map(work, range(series), chunksize=max(series // 50, 1))
+        results = list(tqdm(rows, total=series, desc=cell.name, leave=False))
+    found = summary(cell, results)
+    write_json(path, found)
+    return found
+
+
+def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
+    """Yields the lines of the tables."""
+    for title, changing in (("No step: false alarms", False), ("A step: power", True)):
+        yield f"\n## {title}\n"
+        yield (
+            "| series | called | trends left out | step or trend | not enough data | sup-t "
+            "| PELT | date in set | effect in interval | median date error |"
+        )
+        yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        for f in found:
+            if bool(f["cell"]["effect"]) is changing:
+                names = ("called", "called_without_trends", "any_change", "not_enough_data",
+                         "sup_t", "pelt", "date_held", "effect_held")  # fmt: skip
+                shares = [f"{100 * f[n]:.1f} %" if f[n] is not None else "" for n in names]
+                days = f["median_date_error_days"]
+                error = f"{days:.0f} days" if changing and days is not None else ""
+                if not changing:
+                    shares[-2] = ""
+                yield f"| {f['cell']['name']} | {' | '.join(shares)} | {error} |"
+
+
+def main(
+    series: Annotated[int, typer.Option(min=1, help="Series in each cell.")] = 1000,
+    only: Annotated[str, typer.Option(help="Only cells with this in their name.")] = "",
+    processes: Annotated[int, typer.Option(min=1, help="At a time.")] = 2,
+    out: Annotated[Path, typer.Option(help="The table.")] = ROOT / "docs" / "simulation.md",
+) -> None:
+    """Simulate series with a known course and tell how often the verdict is right."""
+    found = []
+    for cell in tqdm([c for c in cells() if only in c.name], unit="cell"):
+        found.append(run_cell(cell, series, processes))
+        print("\n".join(markdown(found[-1:])), file=sys.stderr)
+    if not only:
+        with whole_file(out) as file:
+            file.write("\n".join([__doc__.split("\n\n")[1], *markdown(found), ""]))
+
+
+if __name__ == "__main__":
+    typer.run(main)

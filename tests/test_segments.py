@@ -1,0 +1,71 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detente.segments import MOST_CHANGES, PRIOR_OF_CHANGES, log_evidence, segment
+
+
+def by_hand(counts, sizes, least):
+    """The posterior by listing every set of boundaries."""
+    blocks = len(counts)
+    prior_of_shares = 20 * (counts.sum(axis=0) + 1) / (counts.sum(axis=0) + 1).sum()
+    found = {}
+    for k in range(MOST_CHANGES + 1):
+        for cut in combinations(range(1, blocks), k):
+            parts = np.split(np.arange(blocks), cut)
+            if k and min(sizes[part].sum() for part in parts) < least:
+                continue
+            evidence = sum(
+                log_evidence(counts[part].sum(axis=0), prior_of_shares) for part in parts
+            )
+            found.setdefault(k, {})[cut] = np.exp(evidence)
+    halves = {k: 0.5**k for k in found if k}
+    weight = {0: 0.5} | {k: 0.5 * w / sum(halves.values()) for k, w in halves.items()}
+    joint = {
+        cut: weight[k] * value / len(cuts)
+        for k, cuts in found.items()
+        for cut, value in cuts.items()
+    }
+    total = sum(joint.values())
+    return {cut: value / total for cut, value in joint.items()}
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=4, max_size=7),
+    st.integers(1, 2),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_posterior_is_that_of_listing_every_segmentation(counts, least):
+    counts = np.array(counts, dtype=float)
+    sizes = np.ones(len(counts))
+    found = segment(counts, sizes, least=least)
+    expected = by_hand(counts, sizes, least)
+    for k, probability in enumerate(found.probabilities):
+        assert probability == pytest.approx(sum(v for c, v in expected.items() if len(c) == k))
+    k = len(found.boundaries)
+    same = {cut: value for cut, value in expected.items() if len(cut) == k}
+    assert expected[found.boundaries] == pytest.approx(max(same.values()))
+    for i, place in enumerate(found.places):
+        for b, probability in enumerate(place):
+            share = sum(v for cut, v in same.items() if cut[i] == b) / sum(same.values())
+            assert probability == pytest.approx(share, abs=1e-9)
+
+
+def test_finds_two_changes_where_they_are():
+    rng = np.random.default_rng(5)
+    shares = np.repeat([[0.7, 0.2, 0.1], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], 40, axis=0)
+    found = segment(rng.multinomial(3, shares).astype(float), np.ones(120), least=5)
+    assert len(found.boundaries) == 2
+    assert np.abs(np.array(found.boundaries) - [40, 80]).max() <= 3
+    assert found.any_change > 0.99
+
+
+def test_blocks_too_few_for_two_segments_have_no_posterior():
+    assert segment(np.ones((6, 3)), np.ones(6), least=4) is None
+
+
+def test_counts_that_are_alike_speak_against_a_change():
+    assert segment(np.ones((60, 3)), np.ones(60), least=5).any_change < PRIOR_OF_CHANGES

@@ -1,0 +1,207 @@
+import datetime as dt
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import detente
+from detente.errors import InputError
+from detente.labels import LABELS
+from detente.prevalence import Confusion
+from detente.shifts import shift
+
+GOOD = Confusion(np.array([[340, 40, 20], [30, 340, 30], [20, 40, 340]]))
+START = dt.date(2001, 1, 1)
+
+
+def rows(documents=240, effect=0.8, years=8, seed=0, sentences=3, **columns):
+    """Dated rows as a scorer writes them; the tone steps up by ``effect`` in the middle."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number, day in enumerate(np.sort(rng.integers(0, 365 * years, documents))):
+        move = effect / 4 * (1 if day >= 365 * years / 2 else -1)
+        shares = rng.dirichlet(4 * np.array([0.35 - move, 0.3, 0.35 + move]))
+        for k, label in enumerate(rng.choice(3, sentences, p=shares)):
+            found.append(
+                {
+                    "text": f"Sentence {k} of document {number} about Washington.",
+                    "source": "RUS",
+                    "target": "USA",
+                    "date": (START + dt.timedelta(int(day))).isoformat(),
+                    "doc_id": f"d{number}",
+                    "speaker": "The spokesman",
+                    "label": LABELS[label],
+                    "score": float(label) - 1,
+                    **{name: value(number) for name, value in columns.items()},
+                }
+            )
+    return found
+
+
+def test_finds_a_step_where_it_is_and_how_large():
+    found = detente.shift(rows(), source="Russia", target="Washington", confusion=GOOD)
+    assert found.verdict.startswith("shift toward conciliatory")
+    (change,) = found.changes
+    middle = START + dt.timedelta(365 * 4)
+    assert change.interval[0] <= middle <= change.interval[1]
+    assert abs(change.date - middle) < dt.timedelta(120)
+    assert change.interval[0] <= change.date <= change.interval[1]
+    assert change.effect.low < 0.8 < change.effect.high or change.effect.value > 0.5
+    assert found.after.tone.value - found.before.tone.value == pytest.approx(found.effect.value)
+    assert found.before.documents + found.after.documents == 240
+
+
+def test_the_other_way_round_is_a_shift_toward_critical():
+    found = shift(rows(effect=-0.8), confusion=GOOD)
+    assert found.verdict.startswith("shift toward critical")
+    assert found.effect.high < 0
+
+
+def test_without_a_step_there_is_none():
+    found = shift(rows(effect=0.0), confusion=GOOD)
+    assert found.verdict == "no shift found"
+    assert not found.changes
+    assert found.effect.low < 0 < found.effect.high
+
+
+def test_the_same_rows_and_seed_give_the_same_answer_in_any_order():
+    table = rows(documents=60)
+    assert shift(table, confusion=GOOD).to_dict() == shift(table, confusion=GOOD).to_dict()
+    found = shift(table[::-1], confusion=GOOD)
+    assert found.verdict == shift(table, confusion=GOOD).verdict
+    assert found.probability == pytest.approx(shift(table, confusion=GOOD).probability, abs=1e-9)
+
+
+def test_classifier_errors_widen_the_effect_and_undo_its_attenuation():
+    table = rows()
+    perfect = shift(table, confusion=Confusion.perfect())
+    noisy = shift(table, confusion=GOOD)
+    assert noisy.effect.value > perfect.effect.value
+    assert noisy.effect.high - noisy.effect.low > perfect.effect.high - perfect.effect.low
+
+
+def test_takes_files_tables_and_statements_alike(tmp_path):
+    table = rows(documents=40)
+    expected = shift(table, confusion=GOOD).to_dict()
+    assert shift(pd.DataFrame(table), confusion=GOOD).to_dict() == expected
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    assert shift(path, confusion=GOOD).to_dict() == expected
+
+
+def test_a_person_s_labels_are_taken_as_true_and_said_so():
+    table = [{k: v for k, v in row.items() if k != "score"} for row in rows(documents=40)]
+    found = shift(table)
+    assert any("taken as true" in note for note in found.notes)
+
+
+def test_a_copy_of_a_document_counts_once():
+    table = rows(documents=60)
+    copies = [row | {"doc_id": f"copy of {row['doc_id']}"} for row in table]
+    once, twice = shift(table, confusion=GOOD), shift(table + copies, confusion=GOOD)
+    assert any("60 documents" in note for note in twice.notes)
+    assert twice.probability == pytest.approx(once.probability)
+
+
+def test_a_change_of_language_at_the_boundary_leaves_nothing_to_say():
+    found = shift(rows(language=lambda n: "en" if n < 120 else "ru"), confusion=GOOD)
+    assert found.verdict.startswith("not enough data: about ")
+    assert "language" in found.verdict
+    assert not found.changes
+
+
+def test_another_mix_of_series_is_noted():
+    def mix(number):
+        return "papers" if number % 10 < (2 if number < 120 else 8) else "tweets"
+
+    found = shift(rows(series=mix), confusion=GOOD)
+    assert found.found
+    assert any("mix of series" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("table", "word"),
+    [
+        (rows(documents=8), "8 documents, and at least 20"),
+        (rows(documents=25), "would show in about"),
+        ([row | {"date": "2001-01-01"} for row in rows(documents=60)], "of one day"),
+    ],
+)
+def test_too_little_is_said_so_with_what_is_needed(table, word):
+    found = shift(table, confusion=GOOD)
+    assert found.verdict.startswith("not enough data")
+    assert word in found.verdict
+    assert not found.changes
+
+
+def test_a_classifier_that_was_hardly_tested_gives_no_answer():
+    found = shift(rows(), confusion=Confusion(np.diag([5.0, 5.0, 5.0])))
+    assert found.verdict.startswith("not enough data: the classifier was tested on too few")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"date": "1 May 2001"}, "row 7.*not an ISO date"),
+        ({"date": None}, "row 7.*date is missing"),
+        ({"date": "2999-01-01"}, "row 7.*future"),
+        ({"score": 1.5}, "row 7.*outside"),
+        ({"label": "angry"}, "angry"),
+    ],
+)
+def test_wrong_cells_are_named(change, message):
+    table = rows(documents=40)
+    table[7] |= change
+    with pytest.raises(InputError, match=message):
+        shift(table, confusion=GOOD)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": "France"}, "no row has the target"),
+        ({"source": "France"}, "no row has the source"),
+        ({"start": dt.date(2020, 1, 1)}, "no row is after"),
+        ({"period": "day"}, "unknown period"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        shift(rows(documents=40), confusion=GOOD, **arguments)
+
+
+def test_rows_without_dates_or_anything_to_score_are_refused():
+    with pytest.raises(InputError, match="no dates"):
+        shift([{"text": "Chad.", "target": "TCD"}])
+    with pytest.raises(InputError, match="neither labels nor text"):
+        shift([{"date": "2001-01-01", "target": "TCD"}], confusion=GOOD)
+    with pytest.raises(InputError, match="no rows"):
+        shift([])
+
+
+def test_rows_of_another_model_are_refused():
+    with pytest.raises(InputError, match="another model"):
+        shift([row | {"model": "somebody/else"} for row in rows(documents=40)])
+
+
+def test_scores_what_has_no_label_yet(tiny_model):
+    table = [{k: v for k, v in row.items() if k not in ("label", "score")} for row in rows(30)]
+    found = shift(table, model=str(tiny_model))
+    assert found.verdict.startswith(("shift toward", "no shift found", "not enough data"))
+
+
+def test_report_picture_and_table_show_the_same_answer(tmp_path):
+    found = shift(rows(), source="RUS", target="USA", confusion=GOOD)
+    report = found.to_markdown()
+    assert str(found.changes[0].date) in report
+    assert "Before, most extreme" in report
+    frame = found.to_frame()
+    assert frame["documents"].sum() == 240
+    assert ((frame["tone_low"] <= frame["tone"]) & (frame["tone"] <= frame["tone_high"])).all()
+    json.dumps(found.to_dict())
+    for suffix in ("png", "svg"):
+        found.plot(str(tmp_path / f"shift.{suffix}"), events={dt.date(2003, 3, 3): "A summit"})
+        assert (tmp_path / f"shift.{suffix}").stat().st_size > 5000
+    with pytest.raises(InputError, match="unknown kind of picture"):
+        found.plot(str(tmp_path / "shift.doc"))
