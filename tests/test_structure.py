@@ -20,7 +20,8 @@ DETENTE = [
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
     "tone_metric", "batches", "losses", "trackers", "lora", "fit", "baselines", "evaluation",
-    "confusion", "contracts", "export", "card", "run", "distill", "__main__", "stopwatch", "audit", "search",
+    "confusion", "contracts", "export", "card", "run", "distill", "__main__", "stopwatch",
+    "audit", "search",
 ]  # fmt: skip
 
 
