@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each module may import only from those before it.
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
-    "rows", "cli",
+    "rows", "shards", "scoring", "ray_engine", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
