@@ -7,12 +7,11 @@ import json
 
 import pyarrow as pa
 import pytest
-from conftest import STATES
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from detente import LABELS, DataError, InputError, MissingExtraError, Prediction, hub
+from detente import LABELS, DataError, InputError, Prediction, hub
 from detente.cli import main
 from detente.encoding import as_target
 from detente.rows import read_rows, scan_rows
@@ -70,6 +69,7 @@ def run(inputs, out, *, double=None, **options):
     return score(inputs, out, engine=engine(double), **{"shard_rows": 7, **options})
 
 
+STATES = ["France", "Kenya", "Peru", "Japan", "Norway", "Chile", "Egypt", "India", "Ghana", "Italy"]
 ROWS = [
     {"id": str(i), "text": f"We mention {state} today, “{i}”,\nagain.", "target": state, "x": "ö"}
     for i, state in enumerate(STATES * 3)
@@ -267,7 +267,7 @@ def test_a_damaged_shard_is_made_again(tmp_path):
     stopped(table, out)
     (tmp_path / "out.csv.partial" / "parts" / "part-000001.csv").write_text("damaged")
     stopped(table, out)
-    run(table, out, double=Double(batches=1))
+    run(table, out, double=Double(batches=2))
     assert [row["id"] for row in found(out)] == [row["id"] for row in ROWS]
 
 
@@ -378,7 +378,7 @@ def test_shards_are_cut_by_rows_across_files(tmp_path):
     assert shards[1].rows[5][:2] == (str(tables[1]), 1)
 
 
-CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 
 @given(st.lists(st.tuples(CELL, CELL), max_size=8), st.randoms(use_true_random=False))
@@ -417,14 +417,3 @@ def test_the_command_says_what_became_of_the_rows(capsys, tmp_path):
     assert (row["target"], row["label"], row["model"]) == ("PER", "conciliatory", "default")
     manifest = json.loads((tmp_path / "out.csv.manifest.json").read_text())
     assert manifest["sha256"] == hub.sha256(out)
-
-
-def test_ray_is_asked_for_by_name(tmp_path):
-    pytest.importorskip("pyarrow")
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        from detente.ray_engine import RayEngine
-
-        with pytest.raises(MissingExtraError, match=r"pip install 'detente\[ray\]'"):
-            score([write(tmp_path / "in.csv")], tmp_path / "out.csv", engine=RayEngine())

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, cast
 
 from detente.errors import DataError, InputError, MissingExtraError, UnknownStateError
 from detente.statement import Statement
@@ -230,7 +230,7 @@ def parquet_module() -> ModuleType:
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError.of("reading and writing Parquet", "parquet") from error
-    return parquet
+    return cast(ModuleType, parquet)
 
 
 def _all_readable(
