@@ -269,12 +269,13 @@ def beside(out: Path, ending: str) -> Path:
 
 def _check_same(made: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
     for name, value in wanted.items():
-        if made.get(name) != value:
+        if (then := made.get(name)) != value:
+            plain = not isinstance(value, list | dict)
             raise DataError(
                 f"the output was begun with another {name}",
                 where=str(out),
-                got=value,
-                expected=f"{made.get(name)!r}, as then",
+                got=value if plain else None,
+                expected=f"{then!r}, as then" if plain else None,
                 fix="Name another output, or throw this one away with --restart.",
             )
 
