@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from detente import hub
-from detente.errors import DataError, MissingExtraError, ModelError
+from detente.errors import DataError, DetenteError, MissingExtraError, ModelError
 from detente.scoring import Scorer, Shard, Task, load
 from detente.shards import Result
 
@@ -41,19 +41,27 @@ class RayEngine:
 
         Raises:
             MissingExtraError: Ray is not installed.
+            DetenteError: Ray does not start, or there is no cluster at the address.
             DataError: Ray has lost its workers for good.
         """
         try:
             import ray
         except ImportError as error:
             raise MissingExtraError.of("the engine ray", "ray") from error
-        ray.init(
-            address=self.address,
-            num_cpus=None if self.address else self.workers,
-            include_dashboard=False if self.address is None else None,
-            log_to_driver=False,
-            logging_level="warning",
-        )
+        try:
+            ray.init(
+                address=self.address,
+                num_cpus=None if self.address else self.workers,
+                include_dashboard=None if self.address else False,
+                log_to_driver=False,
+                logging_level="warning",
+            )
+        except Exception as error:  # what fails to start has no common base
+            raise DetenteError(
+                f"Ray does not start or cannot be reached ({error})",
+                where=self.address or "this machine",
+                fix="Finished shards are kept: the same command goes on, with any engine.",
+            ) from error
         try:
             manifest = _manifest(task)
             worker = ray.remote(_Worker).options(
