@@ -73,6 +73,9 @@ class RayEngine:
             )
             pool = [worker.remote(task, manifest) for _ in range(self.workers)]
             yield from _work(pool, iter(shards))
+        except ray.exceptions.RayTaskError as error:
+            # Ray wraps what a worker raises, and puts its traceback into the message.
+            raise error.cause if isinstance(error.cause, DetenteError) else error from None
         except ray.exceptions.RayActorError as error:
             raise DataError(
                 f"the workers are lost ({error})",
