@@ -4,7 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install check mpnet benchmark bench-training train clean
+.PHONY: venv demo test test-install test-ray prove-scoring check mpnet benchmark bench-training \
+	train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -52,6 +53,15 @@ test-install:
 	cd / && $(CURDIR)/$(VENV)-base/bin/detente predict "We thank Ankara for its patience." -t Turkey
 	! $(VENV)-base/bin/python -c "import torch" 2>/dev/null
 	du -sh $(VENV)-base
+
+# Scoring with Ray: adds the extra to the environment. 'make venv' does without its size.
+test-ray: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	$(RUN) -m pytest tests/test_ray_engine.py
+
+# Kills, memory, a full disk, a lost worker: ARGS="kills --kill-rows 20000" for a part of it.
+prove-scoring: venv
+	$(RUN) -m scripts.prove_scoring $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each module may import only from those before it.
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
-    "rows", "timeline", "segments", "nulls", "prevalence", "dated", "shifts", "shift_report",
-    "cli",
+    "rows", "shards", "scoring", "ray_engine", "timeline", "segments", "nulls", "prevalence",
+    "dated", "shifts", "shift_report", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",

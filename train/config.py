@@ -241,9 +241,9 @@ class Evaluate(Section):
         baselines: What stands beside the model; ``target_blind`` trains it a second time.
         contracts: Cases of behavioural contracts to hold the model to, ``data/contracts.jsonl``
             or a file of your own.
-        confusion: Corpora whose validation and test rows say how the model errs, for the
-            analysis of shifts: those most like the statements to come. All that are reported
-            on if absent.
+        representative: The corpora most like the statements to come. Their validation rows
+            calibrate the model, and with their test rows count how it errs, for the analysis of
+            shifts. All if absent.
     """
 
     bootstrap: int = Field(1000, ge=100)
@@ -251,7 +251,7 @@ class Evaluate(Section):
         ("majority", "tfidf"), strict=False
     )
     contracts: Folder | None = None
-    confusion: tuple[str, ...] | None = Field(None, strict=False)
+    representative: tuple[str, ...] | None = Field(None, strict=False)
 
 
 class Config(Section):

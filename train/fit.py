@@ -89,6 +89,7 @@ def fit(
     validation: Sequence[Statement],
     folder: Path,
     *,
+    calibration: Sequence[Statement] | None = None,
     resume: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Fitted:
@@ -97,8 +98,9 @@ def fit(
     Args:
         config: The run.
         train: Labelled statements to learn from.
-        validation: Labelled statements that choose the checkpoint and the temperature.
+        validation: Labelled statements that choose the checkpoint.
         folder: Where checkpoints go.
+        calibration: Labelled statements that choose the temperature; ``validation`` if absent.
         resume: Continue from the last whole checkpoint in ``folder``, if there is one.
         callbacks: Told of every step and evaluation, as the Trainer's own are.
 
@@ -107,8 +109,12 @@ def fit(
         DataError: A split is empty.
         ModelError: The base model is not to be had.
     """
-    for name, split in (("training", train), ("validation", validation)):
-        if not split:
+    for name, split in (
+        ("training", train),
+        ("validation", validation),
+        ("calibration", calibration),
+    ):
+        if split is not None and not split:
             raise DataError(
                 f"there are no {name} statements",
                 fix="Add rows, or a column `split` that says which rows are for what.",
@@ -171,7 +177,8 @@ def fit(
     with PartialState().main_process_first():
         checkpoint = _last_whole(folder) if resume else None
     trainer.train(resume_from_checkpoint=checkpoint)
-    temperature = _fit_temperature(trainer, held_out)
+    asked = held_out if calibration is None else make_units(calibration, encoder)
+    temperature = _fit_temperature(trainer, asked)
     model = merge_adapters(trainer.model) if config.fit.lora else trainer.model
     if config.fit.mention_loss > 0:
         del model.mention_heads
@@ -375,12 +382,12 @@ def _check_base(config: Config, model_config: Any) -> None:  # noqa: ANN401 (no 
         )
 
 
-def _fit_temperature(trainer: Trainer, validation: Dataset) -> float:
-    """Finds the temperature with the least negative log-likelihood on validation.
+def _fit_temperature(trainer: Trainer, asked: Dataset) -> float:
+    """Finds the temperature with the least negative log-likelihood on statements.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    output = trainer.predict(validation)
+    output = trainer.predict(asked)
     logits, labels = torch.from_numpy(output.predictions), torch.from_numpy(output.label_ids)
 
     def loss(log_temperature: float) -> float:

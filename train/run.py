@@ -52,6 +52,7 @@ from train.evaluation import (
 )
 from train.export import FP32, check_fp32, export_fp32
 from train.fit import Fitted, fit
+from train.splits import Split
 from train.tone_metric import probabilities_of
 
 _PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
@@ -103,7 +104,12 @@ def train(config: Config, *, resume: bool = False) -> Path:
     twin_classifier = _write_model(partial / "twin", _blind(config), twin) if twin else None
     evaluations = _evaluate(config, data, classifier, twin_classifier)
     contracts = check(classifier, cases) if cases else None
-    counted = _counted(config, data)
+    # A corpus that does not tell all three labels apart says little of how they are confused.
+    counted = [
+        s
+        for s in _representative(config, data, "validation", "test")
+        if s.extra["contrast"] == EACH_LABEL
+    ]
     metrics = {
         "name": config.run.name,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -189,10 +195,15 @@ def _started_with(partial: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _fit(config: Config, data: Data, folder: Path, resume: bool) -> Fitted:
-    train, validation = data.all("train"), data.all("validation")
+    splits = [
+        data.all("train"),
+        data.all("validation"),
+        _representative(config, data, "validation"),
+    ]
     if config.data.withhold_target:
-        train, validation = withhold_targets(train), withhold_targets(validation)
-    return fit(config, train, validation, folder, resume=resume)
+        splits = [withhold_targets(split) for split in splits]
+    train, validation, calibration = splits
+    return fit(config, train, validation, folder, calibration=calibration, resume=resume)
 
 
 def _blind(config: Config) -> Config:
@@ -251,24 +262,17 @@ def _evaluate(
     return evaluations
 
 
-def _counted(config: Config, data: Data) -> list[Statement]:
-    """Returns the held-out statements on which the model's errors are counted."""
-    wanted = config.evaluate.confusion
-    if wanted and (unknown := set(wanted) - set(data.splits)):
+def _representative(config: Config, data: Data, *names: Split) -> list[Statement]:
+    """Returns the statements of some splits that are most like those to come."""
+    wanted = config.evaluate.representative or tuple(data.splits)
+    if unknown := set(wanted) - set(data.splits):
         raise ConfigError(
             "no such corpus in this run",
-            where="evaluate.confusion",
+            where="evaluate.representative",
             got=", ".join(sorted(unknown)),
             expected=", ".join(data.splits),
         )
-    return [
-        s
-        for spec, corpus in zip(config.data.corpora, data.corpora, strict=True)
-        if (corpus.info.name in wanted if wanted else spec.test)
-        and corpus.info.contrast == EACH_LABEL
-        for split in ("validation", "test")
-        for s in data.splits[corpus.info.name][split]
-    ]
+    return [s for corpus in wanted for name in names for s in data.splits[corpus][name]]
 
 
 def _write_results(

@@ -1,4 +1,4 @@
-"""The command line: ``detente predict``, ``detente read`` and ``detente shift``."""
+"""The command line: ``detente predict``, ``read``, ``score`` and ``shift``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from itertools import repeat
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from detente import __version__, hub, rows
-from detente.classifier import Classifier, Prediction
+from detente.classifier import Classifier, Prediction, RuntimeName
 from detente.errors import DetenteError, InputError
 from detente.labels import LABELS
+from detente.scoring import SHARD_ROWS, Engine, OnError, score_here
+from detente.scoring import score as score_files
+from detente.shards import beside
 from detente.statement import Statement
 from detente.states import State, candidates
 
@@ -26,6 +29,8 @@ app = typer.Typer(
     help="Measures how one state talks about another: critical, neutral or conciliatory.",
 )
 
+TableKind = Literal["csv", "jsonl", "parquet"]
+EngineName = Literal["local", "ray"]
 Text = Annotated[
     str | None,
     typer.Argument(help="The text itself. Leave it out to read FILE, or standard input."),
@@ -119,6 +124,87 @@ def read(
         typer.echo("No state is named in the text.")
         return
     _show(predictions, as_json, classifier.name)
+
+
+@app.command()
+def score(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="IN...", help="Files or patterns, of one kind.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="A file by its suffix, or a folder with a file a shard.")
+    ],
+    text_column: Annotated[str, typer.Option(help="The column with the text.")] = "text",
+    target_column: Annotated[
+        str | None, typer.Option(help="The column with the target. [default: target, if any]")
+    ] = None,
+    source_column: Annotated[
+        str | None, typer.Option(help="The column with the source. [default: source, if any]")
+    ] = None,
+    every_state: Annotated[
+        bool, typer.Option("--every-state", help="Look for states even if there is a target.")
+    ] = False,
+    model: Model = hub.DEFAULT,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="What computes; torch takes a GPU.")
+    ] = "auto",
+    kind: Annotated[
+        TableKind | None, typer.Option("--format", help="Of OUT, where its suffix does not say.")
+    ] = None,
+    shard_rows: Annotated[int, typer.Option(help="Rows of input in a shard.")] = SHARD_ROWS,
+    on_error: Annotated[
+        OnError, typer.Option(help="What to do with a row that cannot be read.")
+    ] = "reject",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Throw away what was made of OUT before.")
+    ] = False,
+    engine: Annotated[EngineName, typer.Option(help="What runs the shards.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="A running cluster.")] = None,
+    workers: Annotated[int, typer.Option(help="Models at work, with ray.", min=1)] = 1,
+    gpus: Annotated[float, typer.Option(help="GPUs for each, with ray.", min=0)] = 0,
+) -> None:
+    """Score files of any size; started again after a stop, it goes on.
+
+    IN is CSV, JSONL or Parquet, OUT one of them too. With a target column, each row gets a tone;
+    without one, the text is a document, and each sentence gets one toward each state it names.
+
+    Rows that cannot be read go to OUT.rejects.jsonl. A quotation mark in CSV that is not closed
+    stops the run all the same, since rows may hide behind it: --on-error salvage goes on.
+
+    Example: detente score archive/*.csv scored.parquet --text-column sentence
+    """
+    run: Engine = score_here
+    if engine == "ray":
+        from detente.ray_engine import RayEngine
+
+        run = RayEngine(ray_address, workers, gpus)
+    counts = score_files(
+        inputs,
+        out,
+        text_column=text_column,
+        target_column=target_column,
+        source_column=source_column,
+        every_state=every_state,
+        model=model,
+        runtime=runtime,
+        kind=kind,
+        shard_rows=shard_rows,
+        on_error=on_error,
+        restart=restart,
+        engine=run,
+        progress=sys.stderr.isatty(),
+    )
+    typer.echo(
+        f"{counts.read:,} rows read = {counts.scored:,} scored + {counts.rejected:,} rejected + "
+        f"{counts.skipped:,} skipped"
+    )
+    typer.echo(f"{counts.written:,} rows written to {out}")
+    if counts.rejected:
+        typer.echo(f"Rejected: see {beside(out, 'rejects.jsonl')}")
+    if counts.skipped:
+        typer.echo("Skipped: texts that name no state.")
+    if counts.cut:
+        typer.echo(f"{counts.cut:,} sentences were longer than the model reads (tokens_cut).")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Statements in files: JSONL, CSV and Parquet, with errors that name the file and the row.
 
-Rows are counted from one: lines in JSONL, records after the header in CSV.
+Rows are counted from one: lines in JSONL, records after the header in CSV. Files are read as a
+stream, in memory that does not grow with them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ import csv
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from types import ModuleType
+from typing import IO, Any, Final, Literal, cast
 
 from detente.errors import DataError, InputError, MissingExtraError, UnknownStateError
 from detente.statement import Statement
 
 Row = dict[str, Any]
+
+KINDS: Final = (".jsonl", ".csv", ".parquet")
+LONGEST: Final = 1 << 24
+"""Characters that a line of JSON or a cell of CSV may have: what is longer is damage."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
@@ -27,17 +34,40 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     Raises:
         DataError: The file is missing, of another kind, or holds a row that cannot be parsed.
     """
+    return _all_readable(path, scan_rows(path))
+
+
+def scan_rows(path: Path, *, salvage: bool = False) -> Iterator[tuple[int, Row | InputError]]:
+    """Yields the numbered rows of a file, and an error in the place of each that is broken.
+
+    Args:
+        path: A ``.jsonl``, ``.csv`` or ``.parquet`` file.
+        salvage: Go on after a quotation mark in CSV that runs over several lines: the line with
+            the mark counts as one broken row, and the next line begins another. Without it the
+            file cannot be read further, as nobody knows which lines the mark has swallowed.
+
+    Raises:
+        DataError: The file is missing, of another kind, or cannot be read further.
+    """
+    kind = kind_of(path)
     if not path.is_file():
         raise DataError("no such file", where=str(path))
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    if kind == ".csv":
+        return _scan_csv(path, salvage=salvage)
+    return _scan_jsonl(path) if kind == ".jsonl" else _scan_parquet(path)
+
+
+def kind_of(path: Path) -> str:
+    """Returns which of :data:`KINDS` a file is, by its name.
+
+    Raises:
+        DataError: It is none of them.
+    """
+    if (kind := path.suffix.lower()) not in KINDS:
         raise DataError(
-            "unknown kind of file",
-            where=str(path),
-            got=path.suffix,
-            expected=", ".join(_READERS),
+            "unknown kind of file", where=str(path), got=path.suffix, expected=", ".join(KINDS)
         )
-    yield from reader(path)
+    return kind
 
 
 def read_statements(path: Path, *, labelled: bool = False) -> list[Statement]:
@@ -117,32 +147,8 @@ def read_csv(
     Raises:
         DataError: The file cannot be read, or a row cannot be parsed.
     """
-    number = 0
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(
-                file, columns, delimiter=delimiter, quoting=quoting, strict=True
-            )
-            for number, row in enumerate(reader, 1):
-                if None in row or None in row.values():
-                    raise DataError(
-                        "the row has more or fewer cells than the header",
-                        where=f"{path}, row {number}",
-                        got=list(row.values()),
-                        expected=f"{len(reader.fieldnames or ())} cells",
-                    )
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, number + 1) from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", where=str(path)) from error
-    except csv.Error as error:
-        raise DataError(
-            f"not valid CSV ({error})",
-            where=f"{path}, row {number + 1}",
-            fix="Look for a quotation mark that is not closed.",
-        ) from error
+    scanned = _scan_csv(path, delimiter=delimiter, quoted=quoted, columns=columns)
+    return _all_readable(path, scanned)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -179,6 +185,7 @@ def whole_file(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -203,54 +210,169 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                value = json.loads(line)
-                if not isinstance(value, dict):
-                    raise DataError("not a JSON object", where=f"{path}, row {number}", got=value)
-                yield number, value
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, number + 1) from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error})", where=str(path)) from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"not valid JSON ({error})",
-            where=f"{path}, row {number}",
-            expected="one JSON object a line",
-        ) from error
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a loss of power, where the system lets us."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def parquet_module() -> ModuleType:
+    """Returns ``pyarrow.parquet``.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import parquet
     except ImportError as error:
-        raise MissingExtraError.of("reading Parquet", "parquet") from error
+        raise MissingExtraError.of("reading and writing Parquet", "parquet") from error
+    return cast(ModuleType, parquet)
+
+
+def _all_readable(
+    path: Path, scanned: Iterable[tuple[int, Row | InputError]]
+) -> Iterator[tuple[int, Row]]:
+    for number, row in scanned:
+        if isinstance(row, InputError):
+            with at_row(path, number):
+                raise row
+        else:
+            yield number, row
+
+
+def _scan_jsonl(path: Path) -> Iterator[tuple[int, Row | InputError]]:
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            yield number, _parse_object(line)
+
+
+def _parse_object(line: str) -> Row | InputError:
+    if not _is_utf8(line):
+        return _not_utf8()
     try:
-        with parquet.ParquetFile(path) as file:
-            batches = (batch.to_pylist() for batch in file.iter_batches())
+        value = json.loads(line)
+        if "\\ud" in line.lower():
+            # An escape may write half of a character, which no file of ours could hold.
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return InputError("holds a lone surrogate", expected="text that can be written as UTF-8")
+    except (ValueError, RecursionError) as error:
+        return InputError(f"not valid JSON ({error})", expected="one JSON object a line")
+    return value if isinstance(value, dict) else InputError("not a JSON object", got=value)
+
+
+def _scan_csv(
+    path: Path,
+    *,
+    delimiter: str = ",",
+    quoted: bool = True,
+    columns: Sequence[str] | None = None,
+    salvage: bool = False,
+) -> Iterator[tuple[int, Row | InputError]]:
+    lines = _lines(path)
+    again: deque[str] = deque()
+    taken: list[str] = []
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+
+    def feed() -> Iterator[str]:
+        while line := again.popleft() if again else next(lines, ""):
+            taken.append(line)
+            yield line
+
+    def records() -> Iterator[list[str]]:
+        return csv.reader(feed(), delimiter=delimiter, quoting=quoting, strict=True)
+
+    # The library's own bound is for the whole process, and too low for a long document.
+    csv.field_size_limit(max(LONGEST, csv.field_size_limit()))
+    reader, number = records(), 0
+    while True:
+        taken.clear()
+        broken: InputError | None = None
+        runs_on = True
+        cells: list[str] = []
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            broken = InputError(
+                f"not valid CSV ({error})", fix="Look for a quotation mark that is not closed."
+            )
+            reader = records()
+        if broken is None and not cells:
+            continue
+        if broken is None and not all(map(_is_utf8, taken)):
+            broken, runs_on = _not_utf8(), False
+        elif broken is None and columns is not None and len(cells) != len(columns):
+            broken = InputError(
+                "the row has more or fewer cells than the header",
+                got=cells,
+                expected=f"{len(columns)} cells",
+            )
+        if columns is None:
+            if broken is not None:
+                raise DataError(broken.what, where=f"{path}, header", fix=broken.fix)
+            columns = cells
+            continue
+        number += 1
+        if broken is None:
+            yield number, dict(zip(columns, cells, strict=True))
+            continue
+        if len(taken) > 1 and runs_on:
+            if not salvage:
+                raise DataError(
+                    f"{broken.what}: the row begins with {taken[0].strip()[:40]!r} and runs over "
+                    f"{len(taken)} lines",
+                    where=f"{path}, row {number}",
+                    fix="Look for a quotation mark in its first line that is not closed.",
+                )
+            again.extendleft(reversed(taken[1:]))
+            reader = records()
+        yield number, broken
+
+
+def _scan_parquet(path: Path) -> Iterator[tuple[int, Row | InputError]]:
+    parquet = parquet_module()
+    from pyarrow import ArrowException
+
+    try:
+        # Buffered: without it a whole column of a row group is in memory at once.
+        with parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+            batches = (batch.to_pylist() for batch in file.iter_batches(4096))
             yield from enumerate(chain.from_iterable(batches), 1)
     except (ArrowException, OSError, OverflowError, ValueError) as error:
         raise DataError(f"not valid Parquet ({error})", where=str(path)) from error
 
 
-def _not_utf8(path: Path, number: int) -> DataError:
-    return DataError(
-        "not UTF-8 text",
-        where=f"{path}, near row {number}",
-        fix="Save the file as UTF-8 and try again.",
-    )
+def _lines(path: Path) -> Iterator[str]:
+    """Yields the lines of a text file; bytes that are not UTF-8 come as lone surrogates."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            while line := file.readline(LONGEST):
+                if len(line) == LONGEST:
+                    raise DataError(
+                        f"a line of more than {LONGEST:,} characters",
+                        where=str(path),
+                        expected="one row a line",
+                    )
+                yield line
+    except OSError as error:
+        raise DataError(f"cannot be read ({error})", where=str(path)) from error
 
 
-_READERS: Final[dict[str, Callable[[Path], Iterator[tuple[int, Row]]]]] = {
-    ".jsonl": _read_jsonl,
-    ".csv": read_csv,
-    ".parquet": _read_parquet,
-}
+def _is_utf8(line: str) -> bool:
+    if line.isascii():
+        return True
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _not_utf8() -> InputError:
+    return InputError("not UTF-8 text", fix="Save the file as UTF-8 and try again.")

@@ -117,7 +117,7 @@ class Statement:
                     expected="the columns text and target, and optionally "
                     + ", ".join(COLUMNS[2:]),
                 )
-        optional = {name: row[name] for name in COLUMNS[2:] if not _is_blank(row.get(name))}
+        optional = {name: row[name] for name in COLUMNS[2:] if not is_blank(row.get(name))}
         for name in ("speaker", "doc_id", "id"):
             if name in optional:
                 optional[name] = str(optional[name])
@@ -134,7 +134,7 @@ class Statement:
         )
 
 
-def _is_blank(value: object) -> bool:
+def is_blank(value: object) -> bool:
     """Returns whether a cell is empty: nothing, blanks, or the NaN that tables fill in."""
     return value is None or value != value or (isinstance(value, str) and not value.strip())
 
