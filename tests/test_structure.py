@@ -18,8 +18,9 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
-    "tone_metric", "batches", "losses", "trackers", "lora", "fit", "baselines", "evaluation",
-    "contracts", "export", "card", "run", "distill", "__main__", "stopwatch", "audit", "search",
+    "tone_metric", "batches", "losses", "trackers", "layers", "lora", "fit", "stopwatch",
+    "baselines", "evaluation", "contracts", "export", "card", "run", "distill", "__main__",
+    "audit", "search",
 ]  # fmt: skip
 
 

@@ -48,6 +48,7 @@ from detente.statement import Statement
 from train.base_models import find_base_model
 from train.batches import Collator, LengthSampler, make_encoder, make_units
 from train.config import Config, Fit
+from train.layers import keep_layers
 from train.lora import merge_adapters, with_adapters
 from train.losses import MentionHeads, weighted_cross_entropy
 from train.tone_metric import merge, tone_metrics
@@ -129,6 +130,8 @@ def fit(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=_model_config(base, config.fit), dtype=torch.float32
     )
+    if config.base.layers is not None:
+        keep_layers(model, config.base.layers)
     _check_base(config, model.config)
     if config.fit.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
