@@ -147,6 +147,12 @@ class Data(Section):
             epoch, that ask for a state it does not name. Their tone is neutral by rule 1 of the
             codebook, and the model has to find its target in the sentence rather than hear the
             mood of it.
+        target_names: Share of the training rows, drawn anew each epoch, whose pair calls the target
+            by another of its names (code, alias, adjective, demonym), so that a name by itself
+            decides less. For a state, prediction always writes its canonical name, whatever it
+            was called by, so that this cannot make aliases work better there: what it can help
+            is free text that the gazetteer does not know, pairs that others write without
+            detente, and a model that leans on the name.
         contrast_weight: Weight of a training row whose sentence also stands with another label
             toward another state: the rows that only their target tells apart.
         confidence_weight: Weigh a training row by 0.5 + 0.5 times its column ``confidence``, where
@@ -158,6 +164,7 @@ class Data(Section):
     corpora: tuple[Corpus, ...] = Field(min_length=1, strict=False)
     source_dropout: Share = 0.3
     absent_targets: Share = 0.0
+    target_names: Share = 0.0
     contrast_weight: float = Field(1.0, gt=0)
     confidence_weight: bool = False
     withhold_target: bool = False

@@ -141,6 +141,7 @@ def fit(
         smoothing=config.fit.label_smoothing,
         source_dropout=config.data.source_dropout,
         absent_targets=0.0 if config.data.withhold_target else config.data.absent_targets,
+        target_names=config.data.target_names,
         states=[str(as_target(s.target)) for s in train],
         seed=config.run.seed,
         segments=getattr(model.config, "type_vocab_size", 0) > 1,
