@@ -152,7 +152,9 @@ def fit(
     if config.fit.lora:
         model = with_adapters(model, config.fit.lora)
     units = make_units(train, encoder, contrast_weight=config.data.contrast_weight)
-    sampler = LengthSampler(units["length"], config.fit.batch_size, config.run.seed)
+    # Several processes take turns of batch_size each: together they have one process's batches.
+    together = config.fit.batch_size * PartialState().num_processes
+    sampler = LengthSampler(units["length"], together, config.run.seed)
     held_out = make_units(validation, encoder)
     trainer = _ToneTrainer(
         config.fit,
@@ -296,6 +298,9 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
         dataloader_pin_memory=gpu,
+        # The search begins at the outputs, from where it does not find the layers that are asked
+        # about mentions, and takes them for unused. Every layer that is trained is used.
+        ddp_find_unused_parameters=False,
         disable_tqdm=not transformers_logging.is_progress_bar_enabled(),
         remove_unused_columns=False,
         label_names=["labels"],

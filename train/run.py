@@ -316,7 +316,9 @@ def _say(process: PartialState, text: str) -> None:
 def _device() -> str:
     if torch.cuda.is_available():
         return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads()} threads"
+    processes = PartialState().num_processes
+    each = f"{processes} processes of " if processes > 1 else ""
+    return f"CPU, {each}{torch.get_num_threads()} threads"
 
 
 def _environment() -> dict[str, Any]:
