@@ -69,11 +69,13 @@ class HoldOut(Section):
         source: The state that speaks, by code, name or alias; it becomes its code. Former states
             are states of their own: Russia is not the Soviet Union.
         fold: One fifth of the groups, from 0 to 4: five runs report on every row once.
+        debate: A debate of the Security Council by its number, such as ``SPV.7138``.
     """
 
     period: tuple[int, int] | None = Field(None, strict=False)
     source: str | None = None
     fold: int | None = Field(None, ge=0, lt=FOLDS)
+    debate: str | None = Field(None, min_length=1)
 
     @field_validator("source")
     @classmethod
@@ -85,19 +87,23 @@ class HoldOut(Section):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> HoldOut:
-        if sum(value is not None for value in (self.period, self.source, self.fold)) != 1:
-            raise ValueError("hold_out takes either a period, a source or a fold")
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("hold_out takes either a period, a source, a fold or a debate")
         if self.period is not None and self.period[0] > self.period[1]:
             raise ValueError("the first year of a period must not come after the last")
         return self
 
     def __str__(self) -> str:
-        """Returns a name for the split: ``period-2017-2022``, ``source-RUS`` or ``fold-0``."""
-        if self.fold is not None:
-            return f"fold-{self.fold}"
-        if self.period is not None:
-            return f"period-{self.period[0]}-{self.period[1]}"
-        return f"source-{self.source}"
+        """Returns a name for the split, such as ``period-2017-2022`` or ``source-RUS``."""
+        ((kind, value),) = self.model_dump(exclude_none=True).items()
+        return f"{kind}-{'-'.join(map(str, value)) if kind == 'period' else value}"
+
+
+_HOLD_OUTS: Final[dict[CorpusName, tuple[str, ...]]] = {
+    "official": ("period", "source", "fold"),
+    "plv": ("fold",),
+    "umuc": ("debate",),
+}
 
 
 class Corpus(Section):
@@ -106,14 +112,16 @@ class Corpus(Section):
     Attributes:
         name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
         path: The file, for ``file``; the soft labels, for ``series``.
+        train: Learn from this corpus; without it, it is only reported on.
         test: Report on this corpus's test split.
         weight: Factor for its training rows in the loss.
-        hold_out: Test on a period, a source or a fold and train on the rest, for ``official``
-            and, by fold, ``plv``.
+        hold_out: Test on a period, a source or a fold and train on the rest, for ``official``;
+            on a fold, for ``plv``; on a debate, for ``umuc``.
     """
 
     name: CorpusName
     path: Folder | None = None
+    train: bool = True
     test: bool = True
     weight: float = Field(1.0, gt=0)
     hold_out: HoldOut | None = None
@@ -125,13 +133,17 @@ class Corpus(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_for_something(self) -> Corpus:
+        if not self.train and not self.test:
+            raise ValueError("a corpus is learned from, reported on, or both")
+        return self
+
+    @model_validator(mode="after")
     def _hold_out_goes_with_corpus(self) -> Corpus:
-        if self.hold_out is None or self.name == "official":
-            return self
-        if self.name != "plv" or self.hold_out.fold is None:
-            raise ValueError(
-                "hold_out goes with `name: official` and, by fold, with `name: plv`, and no other"
-            )
+        for kind in self.hold_out.model_dump(exclude_none=True) if self.hold_out else ():
+            if kind not in _HOLD_OUTS.get(self.name, ()):
+                known = ", ".join(f"{name} by {' or '.join(k)}" for name, k in _HOLD_OUTS.items())
+                raise ValueError(f"hold_out goes with {known}, and no other")
         return self
 
 
