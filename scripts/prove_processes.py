@@ -35,11 +35,12 @@ FIGURES: Final = ("macro_f1", "accuracy", "ordinal_error", "ece")
 
 
 def main(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Settings in place of quick.yaml's."),
+    ] = None,
     rows: Annotated[int, typer.Option(min=50, help="Of our own sentences.")] = 1200,
     epochs: Annotated[int, typer.Option(min=1)] = 2,
-    base: Annotated[
-        str, typer.Option(help="The encoder.")
-    ] = "sentence-transformers/all-MiniLM-L6-v2",
     batch_size: Annotated[int, typer.Option(min=2, help="Rows a step, over all processes.")] = 16,
     tolerance: Annotated[
         float, typer.Option(min=0, help="The most that a figure on test may differ.")
@@ -53,11 +54,11 @@ def main(
         write_jsonl(table, sample(rows))
         settings = [
             f"data.corpora=[{{name: file, path: {table}}}]",
-            f"base.name={base}",
             f"fit.epochs={epochs}",
             "fit.dropout=0",
             "fit.precision=fp32",
             "evaluate.baselines=[]",
+            *(overrides or ()),
         ]
         one = launched("cpu", Path(scratch) / "one", [*settings, f"fit.batch_size={batch_size}"])
         two = launched(

@@ -3,9 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from conftest import tiny_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
 from detente import Statement
 from detente.encoding import PairEncoder
@@ -222,6 +224,16 @@ def test_batches_are_of_like_length_whole_and_the_same_for_a_seed_and_epoch(leng
     again = LengthSampler(lengths, size, seed=3)
     again.epoch = epoch
     assert list(again) == order
+
+
+def test_two_processes_have_the_batches_of_one_in_parts():
+    def batches(size):
+        lengths = np.random.default_rng(0).integers(10, 90, size=160)
+        return BatchSampler(LengthSampler(lengths, 16, seed=3), size, drop_last=False)
+
+    first, second = (BatchSamplerShard(batches(8), 2, process) for process in (0, 1))
+    together = [a + b for a, b in zip(first, second, strict=True)]
+    assert together == list(batches(16))
 
 
 def test_batches_hold_little_padding_and_come_in_no_order_of_length():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch.nn import ModuleList
 
@@ -25,7 +25,7 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
     Raises:
         ConfigError: The encoder is built otherwise, or has no such layer.
     """
-    encoder = getattr(model.base_model, "encoder", None)
+    encoder: Any = getattr(model.base_model, "encoder", None)
     all_layers = getattr(encoder, "layer", None)
     if not isinstance(all_layers, ModuleList):
         raise ConfigError(
