@@ -2,7 +2,8 @@
 
 Trains some of our own sentences twice on the processor with the settings of configs/quick.yaml:
 in one process, and in two that have half of each batch (accelerate launch, gloo). Prints the
-figures of both side by side, and ends with status 1 if they differ by more than --tolerance.
+figures of both side by side, and ends with status 1 if macro-F1, accuracy, the number of updates
+or, on average, the probabilities differ by more than --tolerance.
 
 The batches are the same, all but the last of an epoch, which two processes fill up with rows of its
 first. Dropout is off, since its masks differ by process. What is left is the order of sums, and
@@ -32,6 +33,8 @@ from train.splits import SPLITS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FIGURES: Final = ("macro_f1", "accuracy", "ordinal_error", "ece")
+# The calibration error of few rows jumps by the bin that a row falls into: it is shown.
+COMPARED: Final = ("macro_f1", "accuracy", "updates")
 
 
 def main(
@@ -43,7 +46,7 @@ def main(
     epochs: Annotated[int, typer.Option(min=1)] = 2,
     batch_size: Annotated[int, typer.Option(min=2, help="Rows a step, over all processes.")] = 16,
     tolerance: Annotated[
-        float, typer.Option(min=0, help="The most that a figure on test may differ.")
+        float, typer.Option(min=0, help="The most that both may differ on test.")
     ] = 0.01,
 ) -> None:
     """Train in one process and in two, and compare."""
@@ -66,11 +69,12 @@ def main(
         )
         figures = [figures_of(folder) for folder in (one, two)]
         print(f"\n{table_of(*figures)}")
-        furthest = max(abs(figures[0][name] - figures[1][name]) for name in figures[0])
+        furthest = max(abs(figures[0][name] - figures[1][name]) for name in COMPARED)
         p, q = (probabilities(folder) for folder in (one, two))
-        print(f"\nMean |Δp| over {len(p)} rows and labels: {np.abs(p - q).mean():.5f}")
-    print(f"The largest difference of a figure: {furthest:.4f}; allowed: {tolerance:g}")
-    if not furthest <= tolerance:
+        apart = float(np.abs(p - q).mean())
+    print(f"\nMean |Δp| over {len(p)} rows and labels: {apart:.5f}")
+    print(f"Largest difference in {', '.join(COMPARED)}: {furthest:.4f}; allowed: {tolerance:g}")
+    if not max(furthest, apart) <= tolerance:
         raise SystemExit(1)
 
 
