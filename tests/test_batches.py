@@ -3,14 +3,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from conftest import tiny_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import BatchSampler
 
 from detente import Statement
 from detente.encoding import PairEncoder
 from detente.labels import LABELS
-from train.batches import UNKNOWN, Collator, LengthSampler, classes_of, make_units, withhold_targets
+from detente.states import all_states, resolve, state
+from train.batches import (
+    UNKNOWN,
+    Collator,
+    LengthSampler,
+    classes_of,
+    make_units,
+    other_names,
+    withhold_targets,
+)
 from train.losses import weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
@@ -124,6 +135,70 @@ def test_tokens_that_name_the_target_are_found(encoder):
     assert {value for _, value in long} == {UNKNOWN}
 
 
+def test_every_other_name_means_its_state_alone():
+    for found in all_states():
+        names = other_names(found)
+        assert names and found.name not in names
+        assert {resolve(name) for name in names} == {found}
+    assert {"FRA", "French"} <= set(other_names(state("FRA")))
+    assert "Paris" not in other_names(state("FRA"))
+
+
+def test_the_pair_has_another_name_of_the_target_and_all_else_stays(encoder):
+    statements = [THANKS] * 200
+    settings = {"source_dropout": 0.5, "absent_targets": 0.3, "states": ["Peru", "Japan"]}
+
+    def batch(share, epoch=0, training=True):
+        c = collator(encoder, find_mentions=True, target_names=share, **settings)
+        c.epoch = epoch
+        return c(units(encoder, statements, training=training))
+
+    def tokens(words):
+        return tuple(encoder.tokenizer.encode(words, add_special_tokens=False).ids)
+
+    meant = {
+        tokens(name): found.code
+        for found in map(state, ("FRA", "PER", "JPN"))
+        for name in (found.name, *other_names(found))
+    }
+    prefix = tokens("United States ->")
+
+    def pair(found, row):
+        """Returns whether the pair has its source, and the tokens of its target."""
+        second = found["input_ids"][row][found["token_type_ids"][row] == 1].tolist()[:-1]
+        sourced = tuple(second[: len(prefix)]) == prefix
+        return sourced, tuple(second[len(prefix) * sourced :])
+
+    plain, renamed = batch(0.0), batch(0.5)
+    assert torch.equal(plain["labels"], renamed["labels"])
+    length = min(plain["mentions"].shape[1], renamed["mentions"].shape[1])
+    # What the sentence names stays what it is, whatever the pair calls it.
+    sentence = (plain["token_type_ids"][:, :length] == 0) & (plain["mentions"][:, :length] >= 0)
+    assert torch.equal(
+        plain["mentions"][:, :length][sentence], renamed["mentions"][:, :length][sentence]
+    )
+    changed = 0
+    for row in range(len(statements)):
+        (sourced, target), (still_sourced, name) = pair(plain, row), pair(renamed, row)
+        assert sourced == still_sourced and meant[name] == meant[target]
+        changed += name != target
+    assert 0.35 < changed / len(statements) < 0.65
+    assert torch.equal(renamed["input_ids"], batch(0.5)["input_ids"])
+    assert not np.array_equal(renamed["input_ids"], batch(0.5, epoch=1)["input_ids"])
+    kept = batch(1.0, training=False)["input_ids"]
+    assert torch.equal(kept, batch(0.0, training=False)["input_ids"])
+
+
+def test_free_text_and_the_target_of_a_cut_sentence_keep_their_name(encoder):
+    free = replace(THANKS, target="the delegation", source=None)
+    with pytest.warns(match="tokens were cut"):
+        long = units(encoder, [replace(THANKS, text="We see France today. " * 30, source=None)])
+        ids = collator(encoder, target_names=1.0)(long)["input_ids"][0].tolist()
+        assert ids == collator(encoder)(long)["input_ids"][0].tolist()
+    found = collator(encoder, target_names=1.0)(units(encoder, [free]))["input_ids"]
+    assert torch.equal(found, collator(encoder)(units(encoder, [free]))["input_ids"])
+
+
 def test_only_training_asks_for_mentions(encoder):
     c = collator(encoder, find_mentions=True)
     assert "mentions" not in c(units(encoder, [THANKS], training=False))
@@ -149,6 +224,16 @@ def test_batches_are_of_like_length_whole_and_the_same_for_a_seed_and_epoch(leng
     again = LengthSampler(lengths, size, seed=3)
     again.epoch = epoch
     assert list(again) == order
+
+
+def test_two_processes_have_the_batches_of_one_in_parts():
+    def batches(size):
+        lengths = np.random.default_rng(0).integers(10, 90, size=160)
+        return BatchSampler(LengthSampler(lengths, 16, seed=3), size, drop_last=False)
+
+    first, second = (BatchSamplerShard(batches(8), 2, process) for process in (0, 1))
+    together = [a + b for a, b in zip(first, second, strict=True)]
+    assert together == list(batches(16))
 
 
 def test_batches_hold_little_padding_and_come_in_no_order_of_length():

@@ -79,7 +79,7 @@ def test_a_table_that_is_none_is_refused(root, tmp_path):
             load_corpus(Corpus(name="series", path=path), root)
 
 
-def test_the_chain_keeps_out_what_is_asked_later(root, tmp_path, tiny_base, tiny_table):
+def test_the_chain_keeps_out_what_is_asked_later(root, tmp_path, tiny_base, tiny_table, capsys):
     asked = next(row for row in tiny_rows() if row["split"] == "test")
     leak = {"id": "leak", "text": asked["text"], "target": "PER", "doc_id": "leak"}
     write_jsonl(root / "series" / FILES[0], [*ROWS[:4], leak])
@@ -90,6 +90,11 @@ def test_the_chain_keeps_out_what_is_asked_later(root, tmp_path, tiny_base, tiny
     student = tiny_config(tiny_base, tiny_table, tmp_path / "runs" / "student", *short, corpora)
 
     folder = distil(teacher, student, seeds=2)
+    said = capsys.readouterr().out
+    learned = sum(row["split"] == "train" for row in tiny_rows())
+    assert f"teacher: 2 trainings of 0 minutes each, about 0 minutes on {learned} rows" in said
+    assert f"student: about 0 minutes on {learned + len(ROWS)} rows" in said
+    assert said.index("student: about") < said.index("run 'quick'")  # before anything is trained
     assert sorted(p.name for p in (tmp_path / "runs").iterdir() if (p / "model").is_dir()) == [
         "student", "teacher", "teacher-8",
     ]  # fmt: skip
@@ -98,6 +103,7 @@ def test_the_chain_keeps_out_what_is_asked_later(root, tmp_path, tiny_base, tiny
     assert (folder / "metrics.json").is_file()
     before = table.stat().st_mtime_ns
     assert distil(teacher, student, seeds=2) == folder and table.stat().st_mtime_ns == before
+    assert "minutes" not in capsys.readouterr().out  # nothing is left to train
     with pytest.raises(ConfigError, match="reads no soft labels"):
         distil(student, teacher)
 

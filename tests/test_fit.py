@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from detente import ConfigError, DataError, Statement
 from train.batches import UNKNOWN, Collator, make_units
 from train.fit import fit
-from train.losses import MentionHeads, weighted_cross_entropy
+from train.losses import MentionHeads, disagreement, weighted_cross_entropy
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 TRAIN = [s for s in STATEMENTS if s.extra["split"] == "train"]
@@ -58,6 +58,29 @@ def test_the_losses_of_mentions_are_torchs_over_what_is_known():
     found = heads.loss(hidden, named, labels)
     assert found.item() == pytest.approx((of_tokens + of_rows / 2).item(), rel=1e-5)
     assert heads.loss(hidden, torch.full((2, 4), UNKNOWN), labels) == 0
+
+
+def test_two_passes_disagree_by_their_divergences():
+    labels = packed(torch.tensor([2, 0] * 2), weights=(0.5, 1.0, 1.0))
+    first = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    second = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    found = disagreement(torch.cat([first, second]).log() + 7, labels)
+    # By hand, of the first row alone: both divergences are 0.2 log(5/3), the second row has none.
+    assert found.item() == pytest.approx(0.2 * np.log(5 / 3) / 2, rel=1e-5)
+    # The second row weighs half as much.
+    swapped = disagreement(torch.cat([first.flip(0), second.flip(0)]).log(), labels)
+    assert swapped.item() == pytest.approx(found.item() / 2, rel=1e-5)
+
+
+def test_asking_twice_trains_with_and_without_mentions(tiny_base, tiny_table, tmp_path):
+    def train(name, *overrides):
+        settings = ("fit.epochs=1", "fit.dropout=0.3", *overrides)
+        config = tiny_config(tiny_base, tiny_table, tmp_path / "r", *settings)
+        return weights_of(fit(config, TRAIN, VALIDATION, tmp_path / name))
+
+    plain, twice = train("plain"), train("twice", "fit.r_drop=1")
+    asked = train("asked", "fit.r_drop=1", "fit.mention_loss=1", "fit.mention_layer=2")
+    assert not torch.equal(plain, twice) and not torch.equal(twice, asked)
 
 
 def test_asking_for_mentions_teaches_and_leaves_no_trace(tiny_base, tiny_table, tmp_path):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from detente import DataError
+from detente import ConfigError, DataError
 from detente.errors import OtherFileWarning
 from detente.labels import LABELS
-from train.config import Corpus
+from train.config import Corpus, HoldOut
 from train.corpora import load_corpus
 from train.corpora.__main__ import NAMES, meaning_table, rows_table
 from train.splits import SPLITS
@@ -235,6 +235,27 @@ def test_umuc_is_not_critical_toward_speakers_that_a_sentence_without_conflict_n
     ]
     assert corpus.info.contrast == (("critical",), ("neutral", "conciliatory"))
     assert corpus.dropped == {"no conflict, and no other state of the debate is named": 2}
+
+
+def test_umuc_holds_out_a_debate_and_splits_the_rest_by_speech(tmp_path):
+    rows = [
+        umuc_row(
+            f"Shame on speech {speech} of {debate}!", debate,
+            fileid=f"UNSC_2014_SPV.{debate}_spch{speech:03}",
+            A0_Negative_Evaluation="Direct_NegEval", A4_Country_Name="ukraine",
+        )
+        for debate in ("7138", "7165", "7658") for speech in range(30)
+    ]  # fmt: skip
+    root = write(tmp_path, "umuc", umuc_main_conflicts_sents=umuc_file(*rows))
+    spec = Corpus(name="umuc", hold_out=HoldOut(debate="SPV.7165"))
+    corpus = load_corpus(spec, root)
+    assert corpus.info.name == "umuc-debate-SPV.7165"
+    assert {s.extra["debate"] for s in corpus.splits["test"]} == {"SPV.7165"}
+    assert [len(corpus.splits[split]) > 0 for split in SPLITS] == [True] * 3
+    assert len(corpus.splits["test"]) == 30 and len(everything(corpus)) == 90
+    spec = Corpus(name="umuc", hold_out=HoldOut(debate="SPV.1"))
+    with pytest.raises(ConfigError, match="no row is held out.*one of SPV.7138, SPV.7165"):
+        load_corpus(spec, root)
 
 
 def test_umuc_counts_the_rows_without_a_target(tmp_path):

@@ -135,6 +135,19 @@ def test_leaks_within_a_users_table_are_removed(tiny_base, tmp_path):
     assert data.summary()["t"]["removed_as_leaks"] == data.leakage.removed["t"]
 
 
+def test_a_corpus_that_is_only_reported_on_is_not_learned_from(tiny_base, tmp_path):
+    rows = tiny_rows()
+    for name, words in (("learned", "Today"), ("reported", "Now")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [r | {"text": words + r["text"]} for r in rows])
+    corpora = (
+        f"data.corpora=[{{name: file, path: {tmp_path}/learned.jsonl, test: false}},"
+        f" {{name: file, path: {tmp_path}/reported.jsonl, train: false}}]"
+    )
+    data = load_data(tiny_config(tiny_base, tmp_path, tmp_path / "r", corpora))
+    assert [len(data.splits["reported"][s]) for s in ("train", "validation")] == [0, 0]
+    assert data.splits["reported"]["test"] and data.all("train") == data.splits["learned"]["train"]
+
+
 def test_the_official_corpus_needs_its_folder(tmp_path):
     config = load_config(ROOT / "configs" / "official.yaml")
     with pytest.raises(ConfigError, match=r"data\.root: .*python -m scripts\.fetch_corpora"):

@@ -2,9 +2,8 @@ import csv
 
 import optuna
 import pytest
-from conftest import ROOT, tiny_config
+from conftest import ROOT, config_file
 from optuna.trial import TrialState
-from ruamel.yaml import YAML
 
 from detente import ConfigError
 from train.config import load_config
@@ -19,14 +18,6 @@ QUICK = ROOT / "configs" / "quick.yaml"
 def space_file(tmp_path, text):
     path = tmp_path / "space.yaml"
     path.write_text(text)
-    return path
-
-
-def config_file(tmp_path, base, table, *overrides):
-    config = tiny_config(base, table, tmp_path / "run", "fit.epochs=1", *overrides)
-    path = tmp_path / "tiny.yaml"
-    with path.open("w") as file:
-        YAML().dump(config.to_yaml(), file)
     return path
 
 

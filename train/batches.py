@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from importlib import resources
 from typing import Any, Final
 
 import numpy as np
@@ -17,7 +20,7 @@ from torch.utils.data import Sampler
 from detente.encoding import PairEncoder, Target, as_target, pair_text
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.statement import Statement
-from detente.states import mentions
+from detente.states import State, mentions, resolve
 from train.corpora import EACH_LABEL, Contrast
 
 WITHHELD: Final = "a state"
@@ -33,6 +36,26 @@ UNKNOWN: Final = -1.0
 def withhold_targets(statements: Sequence[Statement]) -> list[Statement]:
     """Returns the statements as the target-blind twin sees them: same text, no states named."""
     return [replace(s, target=WITHHELD, source=None) for s in statements]
+
+
+@cache
+def other_names(named: State) -> tuple[str, ...]:
+    """Returns what else a state is called: its code, aliases, adjectives and demonyms.
+
+    All of them mean this state alone, by the gazetteer's own list. Capitals are left out: they
+    are places as often as states.
+    """
+    names = _names_by_code()[named.code]
+    return tuple(name for name in names if name != named.name and resolve(name) == named)
+
+
+@cache
+def _names_by_code() -> dict[str, list[str]]:
+    gazetteer = json.loads(resources.files("detente").joinpath("states.json").read_text("utf-8"))
+    return {
+        row["code"]: sorted({row["code"], *row["names"], *row["lookup"]})
+        for row in gazetteer["states"]
+    }
 
 
 def make_encoder(tokenizer: Any, max_tokens: int) -> PairEncoder:  # noqa: ANN401 (no types)
@@ -69,7 +92,8 @@ def make_units(
     for row, s in enumerate(statements):
         units[s.text if training else str(row)].append(row)
     pairs = [_pair(s.text, s.target, s.source) for s in statements]
-    lengths = [len(pair) for pair in encoder.encode(pairs)]
+    encoded = encoder.encode(pairs)
+    lengths = [len(pair) for pair in encoded]
 
     def factor(rows: list[int]) -> float:
         contrasting = len({statements[row].label for row in rows}) > 1
@@ -79,7 +103,13 @@ def make_units(
         [
             {
                 "length": max(lengths[row] for row in rows),
-                "rows": [_row(row, statements[row], factor(rows), training) for row in rows],
+                "rows": [
+                    {
+                        **_row(row, statements[row], factor(rows), training),
+                        "cut": encoded[row].tokens_cut > 0,
+                    }
+                    for row in rows
+                ],
             }
             for rows in units.values()
         ]
@@ -95,7 +125,7 @@ class LengthSampler(Sampler[int]):
 
     Args:
         lengths: Of the units, in tokens.
-        batch_size: Units a batch.
+        batch_size: Units a batch, over all processes.
         seed: Of the order.
 
     Attributes:
@@ -135,8 +165,9 @@ class Collator:
 
     In training each row's source is withheld with a fixed probability, and with another one
     a target that the sentence names is exchanged for a state that it does not name, toward
-    which its tone is neutral. The draws depend on seed, epoch and row alone, so that a resumed
-    run sees what an undisturbed one would.
+    which its tone is neutral. With a third one the pair has another name of its target: its code,
+    an alias, an adjective or a demonym. The draws depend on seed, epoch and row alone, so that a
+    resumed run sees what an undisturbed one would.
 
     Args:
         encoder: Makes token ids.
@@ -145,7 +176,9 @@ class Collator:
         source_dropout: Share of training rows without source.
         absent_targets: Share of training rows with a target that the sentence does not name, of
             those whose own target it names: "your government" can mean anybody.
-        states: What such targets are drawn from: those of the training rows, so that a state
+        target_names: Share of training rows whose pair names the target otherwise, of those whose
+            target is a state. A sentence that is cut keeps the name by which it is cut.
+        states: What absent targets are drawn from: those of the training rows, so that a state
             that is often talked about is often absent.
         seed: Of the draws.
         segments: Whether the encoder takes token types.
@@ -164,13 +197,14 @@ class Collator:
         source_dropout: float,
         seed: int,
         absent_targets: float = 0.0,
+        target_names: float = 0.0,
         states: Sequence[str] = (),
         segments: bool,
         find_mentions: bool = False,
     ) -> None:
         self.encoder, self.segments, self.seed = encoder, segments, seed
         self.source_dropout, self.absent_targets = source_dropout, absent_targets
-        self.find_mentions = find_mentions
+        self.target_names, self.find_mentions = target_names, find_mentions
         self._states = np.asarray(states)
         self._weights, self._smoothing = weights, smoothing
         self.epoch = 0
@@ -179,7 +213,7 @@ class Collator:
         """Collates units of :func:`make_units` into ``input_ids``, masks and ``labels``."""
         rows = [row for unit in units for row in unit["rows"]]
         rows = [self._augmented(row) if row["training"] else row for row in rows]
-        pairs = [_pair(row["text"], row["target"], row["source"]) for row in rows]
+        pairs = [_pair(row["text"], row["target"], row["source"], row.get("shown")) for row in rows]
         batch = self.encoder.collate(self.encoder.encode(pairs))
         if not self.segments:
             del batch["token_type_ids"]
@@ -199,6 +233,21 @@ class Collator:
         return np.stack([label, classes]).astype(np.float32)
 
     def _augmented(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        asked = self._asked(row)
+        return {**asked, "shown": self._other_name(asked)}
+
+    def _other_name(self, row: Mapping[str, Any]) -> str | None:
+        """Returns what the pair calls the target in place of its own name, or ``None``."""
+        target = as_target(row["target"])
+        if not self.target_names or row["cut"] or not isinstance(target, State):
+            return None
+        # Draws of their own: the others are the same with and without them.
+        draws = np.random.default_rng((self.seed, self.epoch, row["row"], 1))
+        names = other_names(target)
+        return names[draws.integers(len(names))] if draws.random() < self.target_names else None
+
+    def _asked(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a row with the source and the target that it is asked for."""
         draws = np.random.default_rng((self.seed, self.epoch, row["row"]))
         source = None if draws.random() < self.source_dropout else row["source"]
         target = as_target(row["target"])
@@ -226,10 +275,8 @@ class Collator:
         encodings = self.encoder.tokenizer.encode_batch(
             [(text, pair_text(target, source)) for text, target, source in pairs]
         )
-        for line, row, (text, target, _), encoding in zip(
-            found, rows, pairs, encodings, strict=True
-        ):
-            spans = _spans(row["mentions"], text, target)
+        for line, row, encoding in zip(found, rows, encodings, strict=True):
+            spans = _spans(row["mentions"], row["text"], as_target(row["target"]))
             # A target that nothing names ("your government") may still be meant somewhere, and
             # the tokens of a sentence that was cut do not stand where these do.
             if not (spans or row["absent"]) or len(encoding.ids) > self.encoder.max_tokens:
@@ -263,8 +310,11 @@ def _row(number: int, s: Statement, factor: float, training: bool) -> dict[str, 
     }
 
 
-def _pair(text: str, target: str, source: str | None) -> tuple[str, Target, Target | None]:
-    return text, as_target(target), as_target(source, "source") if source else None
+def _pair(
+    text: str, target: str, source: str | None, shown: str | None = None
+) -> tuple[str, Target, Target | None]:
+    # As a state an alias would be read as its canonical name.
+    return text, shown or as_target(target), as_target(source, "source") if source else None
 
 
 def _one_hot(label: int) -> list[float]:

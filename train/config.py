@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -68,11 +69,13 @@ class HoldOut(Section):
         source: The state that speaks, by code, name or alias; it becomes its code. Former states
             are states of their own: Russia is not the Soviet Union.
         fold: One fifth of the groups, from 0 to 4: five runs report on every row once.
+        debate: A debate of the Security Council by its number, such as ``SPV.7138``.
     """
 
     period: tuple[int, int] | None = Field(None, strict=False)
     source: str | None = None
     fold: int | None = Field(None, ge=0, lt=FOLDS)
+    debate: str | None = Field(None, min_length=1)
 
     @field_validator("source")
     @classmethod
@@ -84,19 +87,23 @@ class HoldOut(Section):
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> HoldOut:
-        if sum(value is not None for value in (self.period, self.source, self.fold)) != 1:
-            raise ValueError("hold_out takes either a period, a source or a fold")
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("hold_out takes either a period, a source, a fold or a debate")
         if self.period is not None and self.period[0] > self.period[1]:
             raise ValueError("the first year of a period must not come after the last")
         return self
 
     def __str__(self) -> str:
-        """Returns a name for the split: ``period-2017-2022``, ``source-RUS`` or ``fold-0``."""
-        if self.fold is not None:
-            return f"fold-{self.fold}"
-        if self.period is not None:
-            return f"period-{self.period[0]}-{self.period[1]}"
-        return f"source-{self.source}"
+        """Returns a name for the split, such as ``period-2017-2022`` or ``source-RUS``."""
+        ((kind, value),) = self.model_dump(exclude_none=True).items()
+        return f"{kind}-{'-'.join(map(str, value)) if kind == 'period' else value}"
+
+
+_HOLD_OUTS: Final[dict[CorpusName, tuple[str, ...]]] = {
+    "official": ("period", "source", "fold"),
+    "plv": ("fold",),
+    "umuc": ("debate",),
+}
 
 
 class Corpus(Section):
@@ -105,14 +112,16 @@ class Corpus(Section):
     Attributes:
         name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
         path: The file, for ``file``; the soft labels, for ``series``.
+        train: Learn from this corpus; without it, it is only reported on.
         test: Report on this corpus's test split.
         weight: Factor for its training rows in the loss.
-        hold_out: Test on a period, a source or a fold and train on the rest, for ``official``
-            and, by fold, ``plv``.
+        hold_out: Test on a period, a source or a fold and train on the rest, for ``official``;
+            on a fold, for ``plv``; on a debate, for ``umuc``.
     """
 
     name: CorpusName
     path: Folder | None = None
+    train: bool = True
     test: bool = True
     weight: float = Field(1.0, gt=0)
     hold_out: HoldOut | None = None
@@ -124,13 +133,17 @@ class Corpus(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_for_something(self) -> Corpus:
+        if not self.train and not self.test:
+            raise ValueError("a corpus is learned from, reported on, or both")
+        return self
+
+    @model_validator(mode="after")
     def _hold_out_goes_with_corpus(self) -> Corpus:
-        if self.hold_out is None or self.name == "official":
-            return self
-        if self.name != "plv" or self.hold_out.fold is None:
-            raise ValueError(
-                "hold_out goes with `name: official` and, by fold, with `name: plv`, and no other"
-            )
+        for kind in self.hold_out.model_dump(exclude_none=True) if self.hold_out else ():
+            if kind not in _HOLD_OUTS.get(self.name, ()):
+                known = ", ".join(f"{name} by {' or '.join(k)}" for name, k in _HOLD_OUTS.items())
+                raise ValueError(f"hold_out goes with {known}, and no other")
         return self
 
 
@@ -146,6 +159,12 @@ class Data(Section):
             epoch, that ask for a state it does not name. Their tone is neutral by rule 1 of the
             codebook, and the model has to find its target in the sentence rather than hear the
             mood of it.
+        target_names: Share of the training rows, drawn anew each epoch, whose pair calls the target
+            by another of its names (code, alias, adjective, demonym), so that a name by itself
+            decides less. For a state, prediction always writes its canonical name, whatever it
+            was called by, so that this cannot make aliases work better there: what it can help
+            is free text that the gazetteer does not know, pairs that others write without
+            detente, and a model that leans on the name.
         contrast_weight: Weight of a training row whose sentence also stands with another label
             toward another state: the rows that only their target tells apart.
         confidence_weight: Weigh a training row by 0.5 + 0.5 times its column ``confidence``, where
@@ -157,6 +176,7 @@ class Data(Section):
     corpora: tuple[Corpus, ...] = Field(min_length=1, strict=False)
     source_dropout: Share = 0.3
     absent_targets: Share = 0.0
+    target_names: Share = 0.0
     contrast_weight: float = Field(1.0, gt=0)
     confidence_weight: bool = False
     withhold_target: bool = False
@@ -167,11 +187,21 @@ class Base(Section):
 
     Attributes:
         name: A name in :mod:`train.base_models`, a local folder, or a hub id.
+        layers: Which of its layers to keep, counted from 1; all of them if absent. Evenly spaced
+            ones with the last, such as 2, 4 and 6 of six, make a faster student.
         max_tokens: The longest pair in tokens; longer sentences are cut around the target.
     """
 
     name: str
+    layers: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1, strict=False)
     max_tokens: int = Field(256, ge=16, le=512)
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_rise(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if layers is not None and any(b <= a for a, b in pairwise(layers)):
+            raise ValueError("layers must be named once each, from the lowest up")
+        return layers
 
 
 class Lora(Section):
@@ -209,8 +239,12 @@ class Fit(Section):
             parameters, which on few rows learn rows rather than words.
         mention_loss: Weight of two questions asked in training beside the sentence's tone: which
             words name the target, and the tone at those words; 0 does not ask them.
-        mention_layer: The layer of the encoder that answers the first, counted from 1: two
-            thirds of the way up, so that the layers above can use the answer.
+        mention_layer: The layer of the encoder that answers the first, counted from 1 among those
+            that are kept: two thirds of the way up, so that the layers above can use the answer.
+        r_drop: Weight of how much two passes over a row with other dropout disagree (R-Drop, Liang
+            et al., NeurIPS 2021); 0 makes one pass. It steadies fine-tuning on few and noisy rows
+            there; here it has not been measured. An update costs twice as much, and without
+            ``dropout`` it does nothing.
         precision: ``auto`` is bf16 where the device computes in it, which processors with
             AVX-512 BF16 or AMX do as well as GPUs, at 1.7 times the speed; else fp32.
         lora: Train low-rank adapters instead of the weights (extra ``lora``).
@@ -229,6 +263,7 @@ class Fit(Section):
     freeze_embeddings: bool = False
     mention_loss: float = Field(0.0, ge=0)
     mention_layer: int = Field(4, ge=1)
+    r_drop: float = Field(0.0, ge=0)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     lora: Lora | None = None
 

@@ -13,7 +13,7 @@ from train.config import Config, Corpus
 from train.config import Data as Mixture
 from train.corpora import LoadedCorpus, load_corpus
 from train.leaks import LeakageReport, remove_leaks
-from train.splits import SPLITS, Split
+from train.splits import SPLITS, Split, Splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,20 @@ def load_data(config: Config) -> Data:
         raise ConfigError(
             "no corpus is reported on", where="data.corpora", fix="Set `test: true` for one."
         )
-    splits, leakage = remove_leaks({corpus.info.name: corpus.splits for corpus in corpora})
+    splits, leakage = remove_leaks(
+        {
+            corpus.info.name: corpus.splits if spec.train else _only_test(corpus.splits)
+            for spec, corpus in zip(config.data.corpora, corpora, strict=True)
+        }
+    )
     for spec, corpus in zip(config.data.corpora, corpora, strict=True):
         for statements in splits[corpus.info.name].values():
             statements[:] = [_weighed(s, spec, corpus, config.data) for s in statements]
     return Data(corpora, splits, leakage)
+
+
+def _only_test(splits: Splits) -> Splits:
+    return {"train": [], "validation": [], "test": splits["test"]}
 
 
 def _weighed(

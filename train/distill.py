@@ -4,7 +4,8 @@
 teacher for each seed, averages what they say of the dated series, writes those soft labels
 where the student's configuration reads them, and trains the student on soft and hard labels
 together (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015). Each step that
-is finished is not done again, so that the same command continues after a stop.
+is finished is not done again, so that the same command continues after a stop. How long the
+trainings will take is printed before the first, by a few updates of each.
 
 No document of the validation and test splits is labelled, and no sentence that nearly equals
 one of theirs: a student must not hear from its teacher what it is asked later.
@@ -29,13 +30,14 @@ from detente.labels import LABELS
 from detente.rows import whole_file
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement, text_hash
-from train.command import run_command
+from train.command import refuse_processes, run_command
 from train.config import Config, load_config
 from train.corpora.series import COLUMNS, read_series
 from train.data import load_data
 from train.fit import has_bf16, show_progress
 from train.leaks import keep_out
 from train.run import train
+from train.stopwatch import seconds_to_train
 from train.tone_metric import probabilities_of
 
 _SHARD: Final = 2000
@@ -56,16 +58,23 @@ def distil(teacher: Config, student: Config, *, seeds: int = 1, most: int | None
         The student's run folder.
 
     Raises:
-        ConfigError: The student does not read soft labels, or a configuration does not fit.
+        ConfigError: The student does not read soft labels, a configuration does not fit, or
+            several processes were started.
         DataError: A corpus is missing or a row cannot be read.
         ModelError: A base model is not to be had.
     """
+    refuse_processes("train.distill")
     table = _table_of(student)
-    if not table.is_file():
-        folders = [_train_once(run) / "model" for run in _seeded(teacher, seeds)]
-        rows = sorted(_unlabelled(teacher), key=lambda s: text_hash(s.text))[:most]
-        scratch = teacher.run.dir.with_name(f"{teacher.run.dir.name}-labels")
-        write_soft_labels(table, rows, label(rows, folders, scratch=scratch))
+    if table.is_file():
+        _say_training_time("student", [student], extra_rows=0)
+        return _train_once(student)
+    teachers = _seeded(teacher, seeds)
+    rows = sorted(_unlabelled(teacher), key=lambda s: text_hash(s.text))[:most]
+    _say_training_time("teacher", teachers, extra_rows=0)
+    _say_training_time("student", [_without_series(student)], extra_rows=len(rows))
+    folders = [_train_once(run) / "model" for run in teachers]
+    scratch = teacher.run.dir.with_name(f"{teacher.run.dir.name}-labels")
+    write_soft_labels(table, rows, label(rows, folders, scratch=scratch))
     return _train_once(student)
 
 
@@ -131,6 +140,34 @@ def _seeded(config: Config, seeds: int) -> list[Config]:
         )
         for n in range(1, seeds)
     ]
+
+
+def _say_training_time(what: str, runs: Sequence[Config], *, extra_rows: int) -> None:
+    """Prints how long the runs of one kind will train that are not there yet.
+
+    Args:
+        what: What they train.
+        runs: Equal but for their seeds.
+        extra_rows: How many rows they will have beside those that their corpora have now.
+    """
+    left = [run for run in runs if not run.run.dir.exists()]
+    if not left:
+        return
+    statements = load_data(left[0]).all("train")
+    rows = len(statements) + extra_rows
+    minutes = seconds_to_train(left[0], statements, rows) / 60
+    each = f"{len(left)} trainings of {minutes:.0f} minutes each, " if len(left) > 1 else ""
+    typer.echo(
+        f"{what}: {each}about {len(left) * minutes:.0f} minutes on {rows} rows, at most "
+        f"{left[0].fit.epochs:g} epochs, less where an earlier start was stopped"
+    )
+
+
+def _without_series(student: Config) -> Config:
+    """Returns the student's run on hard labels alone, as long as there are no soft ones."""
+    corpora = tuple(corpus for corpus in student.data.corpora if corpus.name != "series")
+    data = student.data.model_copy(update={"corpora": corpora})
+    return student.model_copy(update={"data": data})
 
 
 def _train_once(config: Config) -> Path:

@@ -48,8 +48,9 @@ from detente.statement import Statement
 from train.base_models import find_base_model
 from train.batches import Collator, LengthSampler, make_encoder, make_units
 from train.config import Config, Fit
+from train.layers import keep_layers
 from train.lora import merge_adapters, with_adapters
-from train.losses import MentionHeads, weighted_cross_entropy
+from train.losses import MentionHeads, disagreement, weighted_cross_entropy
 from train.tone_metric import merge, tone_metrics
 from train.trackers import installed
 
@@ -135,6 +136,8 @@ def fit(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, config=_model_config(base, config.fit), dtype=torch.float32
     )
+    if config.base.layers is not None:
+        keep_layers(model, config.base.layers)
     _check_base(config, model.config)
     if config.fit.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
@@ -144,6 +147,7 @@ def fit(
         smoothing=config.fit.label_smoothing,
         source_dropout=config.data.source_dropout,
         absent_targets=0.0 if config.data.withhold_target else config.data.absent_targets,
+        target_names=config.data.target_names,
         states=[str(as_target(s.target)) for s in train],
         seed=config.run.seed,
         segments=getattr(model.config, "type_vocab_size", 0) > 1,
@@ -154,10 +158,12 @@ def fit(
     if config.fit.lora:
         model = with_adapters(model, config.fit.lora)
     units = make_units(train, encoder, contrast_weight=config.data.contrast_weight)
-    sampler = LengthSampler(units["length"], config.fit.batch_size, config.run.seed)
+    # Several processes take turns of batch_size each: together they have one process's batches.
+    together = config.fit.batch_size * PartialState().num_processes
+    sampler = LengthSampler(units["length"], together, config.run.seed)
     held_out = make_units(validation, encoder)
     trainer = _ToneTrainer(
-        config.fit.mention_loss,
+        config.fit,
         sampler,
         model=model,
         args=_arguments(config, folder),
@@ -192,16 +198,16 @@ def fit(
 
 
 class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
-    """A Trainer with batches of ours that also asks about the target's mentions."""
+    """A Trainer with batches of ours that asks about mentions and, if told to, asks twice."""
 
     def __init__(
         self,
-        mention_loss: float,
+        fit: Fit,
         sampler: LengthSampler,
         **arguments: Any,  # noqa: ANN401 (its own)
     ) -> None:
         super().__init__(**arguments)
-        self.mention_loss, self.sampler = mention_loss, sampler
+        self.mention_loss, self.r_drop, self.sampler = fit.mention_loss, fit.r_drop, sampler
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthSampler:
         return self.sampler
@@ -229,19 +235,28 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 (no types)
         """Returns the loss of the tone and, where a batch says what is named, of the mentions."""
+        twice = self.r_drop > 0 and model.training
+        if twice:
+            # Both passes in one: a row and its copy get dropout of their own.
+            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+            num_items_in_batch = None if num_items_in_batch is None else 2 * num_items_in_batch
         named = inputs.pop("mentions", None)
-        if named is None:
+        if named is None and not twice:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs["labels"]
         loss, outputs = super().compute_loss(
-            model, {**inputs, "output_hidden_states": True}, True, num_items_in_batch
+            model, {**inputs, "output_hidden_states": named is not None}, True, num_items_in_batch
         )
         # This batch's share in the update, as the Trainer reckons it for the tone.
         share = 1.0 if num_items_in_batch is None else labels.numel() / num_items_in_batch
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             share = share * self.accelerator.num_processes
-        heads = self.accelerator.unwrap_model(model).mention_heads
-        loss = loss + self.mention_loss * share * heads.loss(outputs.hidden_states, named, labels)
+        if named is not None:
+            heads = self.accelerator.unwrap_model(model).mention_heads
+            asked = heads.loss(outputs.hidden_states, named, labels)
+            loss = loss + self.mention_loss * share * asked
+        if twice:
+            loss = loss + self.r_drop * share * disagreement(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
 
 
@@ -290,6 +305,9 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
         dataloader_pin_memory=gpu,
+        # The search begins at the outputs, from where it does not find the layers that are asked
+        # about mentions, and takes them for unused. Every layer that is trained is used.
+        ddp_find_unused_parameters=False,
         disable_tqdm=not transformers_logging.is_progress_bar_enabled(),
         remove_unused_columns=False,
         label_names=["labels"],

@@ -41,6 +41,26 @@ def weighted_cross_entropy(
     return (weights * (of_all - of_class)).sum() / rows
 
 
+def disagreement(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Returns how much two passes over the same rows differ.
+
+    Half the sum of both Kullback-Leibler divergences (Liang et al., "R-Drop: Regularized Dropout
+    for Neural Networks", NeurIPS 2021, equation 2), weighted as the rows' own losses are. Beside
+    it the paper adds the losses of both passes; ours is their mean, so that its weight is half.
+
+    Args:
+        logits: Shape (2 * rows, 3): those of the second pass after those of the first.
+        labels: Shape (2 * rows, 2, 3), as :class:`train.batches.Collator` packs them, twice.
+
+    Returns:
+        The mean over the rows, as a scalar.
+    """
+    first, second = logits.float().log_softmax(dim=-1).chunk(2)
+    of_rows = ((first.exp() - second.exp()) * (first - second)).sum(dim=-1) / 2
+    weights = labels[: len(first), 0].sum(dim=-1)
+    return (weights * of_rows).mean()
+
+
 class MentionHeads(torch.nn.Module):
     """The layers that are asked about the target's mentions in training.
 

@@ -35,7 +35,7 @@ from train.base_models import public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
 from train.card import render_card
-from train.config import Config
+from train.config import Config, load_config
 from train.confusion import held_out_confusion
 from train.contracts import check, load_contracts
 from train.contracts import write_report as write_contracts
@@ -159,8 +159,8 @@ def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
                 fix="Continue it with --resume, or remove it.",
             )
         before, read_before = _started_with(partial)
-        if before != config.to_yaml():
-            changed = [k for k in before if before[k] != config.to_yaml().get(k)]
+        if before != config:
+            changed = [k for k in Config.model_fields if getattr(before, k) != getattr(config, k)]
             raise ConfigError(
                 "the unfinished run has another configuration",
                 where=str(partial / "config.yaml"),
@@ -181,10 +181,13 @@ def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
     write_json(partial / _DATA, read)
 
 
-def _started_with(partial: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the configuration and the data checksums of an unfinished run."""
+def _started_with(partial: Path) -> tuple[Config, dict[str, Any]]:
+    """Returns the configuration and the data checksums of an unfinished run.
+
+    A setting that came since it was started has its default, which changes nothing.
+    """
     try:
-        config = YAML(typ="safe").load((partial / "config.yaml").read_text("utf-8"))
+        config = load_config(partial / "config.yaml")
         return config, json.loads((partial / _DATA).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -325,10 +328,16 @@ def _plan(config: Config, data: Data) -> str:
         for name, splits in data.splits.items()
     )
     return (
-        f"run {config.run.name!r} from {config.base.name} on {_device()}\n"
+        f"run {config.run.name!r} from {_encoder(config)} on {_device()}\n"
         f"rows (train/validation/test): {counts}\n{data.leakage}\n"
         f"at most {updates} updates of {per_update} rows in {config.fit.epochs:g} epochs"
     )
+
+
+def _encoder(config: Config) -> str:
+    if config.base.layers is None:
+        return config.base.name
+    return f"layers {', '.join(map(str, config.base.layers))} of {config.base.name}"
 
 
 def _say(process: PartialState, text: str) -> None:
@@ -339,7 +348,9 @@ def _say(process: PartialState, text: str) -> None:
 def _device() -> str:
     if torch.cuda.is_available():
         return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads()} threads"
+    processes = PartialState().num_processes
+    each = f"{processes} processes of " if processes > 1 else ""
+    return f"CPU, {each}{torch.get_num_threads()} threads"
 
 
 def _environment() -> dict[str, Any]:

@@ -20,7 +20,6 @@ from typing import Annotated, Any, Final
 import optuna
 import torch
 import typer
-from accelerate import PartialState
 from filelock import FileLock, Timeout
 from optuna.distributions import (
     BaseDistribution,
@@ -35,7 +34,7 @@ from transformers import TrainerCallback
 
 from detente.errors import ConfigError
 from detente.rows import whole_file
-from train.command import run_command
+from train.command import refuse_processes, run_command
 from train.config import Config, Section, explain, load_config, read_yaml
 from train.data import Data, load_data
 from train.fit import Fitted, fit, show_progress
@@ -158,12 +157,7 @@ def search(
         DataError: A corpus is missing or a row cannot be read.
     """
     config = load_config(path, overrides)
-    if (processes := PartialState().num_processes) > 1:
-        raise ConfigError(
-            "a search runs in one process",
-            got=f"{processes} processes",
-            fix="Start it with python -m train.search.",
-        )
+    refuse_processes("train.search")
     storage.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{storage}.lock", timeout=0):

@@ -83,15 +83,15 @@ def linked_groups(*keys: Sequence[str]) -> list[int]:
 def split_held_out(
     statements: Sequence[Statement], hold_out: HoldOut, validation: float
 ) -> tuple[dict[Split, list[Statement]], int]:
-    """Makes a test split of one period, source or fold, and splits the rest by group.
+    """Makes a test split of one period, source, fold or debate, and splits the rest by group.
 
     Splits by document flatter a model that is used on other years and other states than those
     it learned from; this tells by how much.
 
     Args:
-        statements: Each with ``extra["cluster"]``, and with a date or a source, whichever
-            ``hold_out`` asks for.
-        hold_out: The period, the source or the fold.
+        statements: Each with ``extra["cluster"]``, and with a date, a source or
+            ``extra["debate"]``, whichever ``hold_out`` asks for.
+        hold_out: The period, the source, the fold or the debate.
         validation: The share of the rest that is validated on.
 
     Returns:
@@ -99,7 +99,7 @@ def split_held_out(
         themselves but share a cluster with rows that are.
 
     Raises:
-        ConfigError: No row is of the period or source, or no row is left to train on.
+        ConfigError: No row is held out, or none is left to train on.
         DataError: A row has no date, or no source.
     """
     held = [_is_held_out(statement, hold_out) for statement in statements]
@@ -122,6 +122,8 @@ def _is_held_out(statement: Statement, hold_out: HoldOut) -> bool:
     if hold_out.fold is not None:
         # Of the group's name, with a mark: the splits by share use the name itself.
         return int(FOLDS * _unit_interval(f"fold {statement.extra['cluster']}")) == hold_out.fold
+    if hold_out.debate is not None:
+        return bool(statement.extra["debate"] == hold_out.debate)
     if hold_out.period is not None:
         if statement.date is None:
             raise _cannot_tell(statement, "date")
@@ -145,6 +147,8 @@ def _what_there_is(statements: Sequence[Statement], hold_out: HoldOut) -> str:
     if hold_out.period is not None:
         years = sorted(s.date.year for s in statements if s.date is not None)
         return f"a part of the years {years[0]} to {years[-1]}" if years else "rows with a date"
+    if hold_out.debate is not None:
+        return f"one of {', '.join(sorted({s.extra['debate'] for s in statements}))}"
     sources = Counter(s.source for s in statements if s.source is not None)
     return f"one of the sources, such as {', '.join(name for name, _ in sources.most_common(8))}"
 

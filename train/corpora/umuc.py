@@ -9,6 +9,7 @@ the silence of the corpus says nothing of others.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
@@ -22,7 +23,7 @@ from detente.statement import Statement
 from detente.states import mentions, resolve
 from train.config import Corpus
 from train.corpora import CorpusInfo, LoadedCorpus, cell, checksums, corpus_file, decode
-from train.splits import SPLITS, Split
+from train.splits import SPLITS, Split, split_held_out
 
 INFO: Final = CorpusInfo(
     name="umuc",
@@ -60,12 +61,22 @@ _SPEECH: Final = re.compile(r"\w+_(?P<debate>SPV\.\w+)_spch\d+_preproc_(?P<speak
 def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     """Reads the sentences that have a target, by debate.
 
+    With ``hold_out`` the test split is that debate, and the rest is split 7 to 1 by speech.
+
     Raises:
-        ConfigError: ``data.root`` is not given.
+        ConfigError: ``data.root`` is not given, or there is no such debate.
         DataError: The file is missing, or a row cannot be read.
     """
     path = corpus_file(root, INFO, "umuc_main_conflicts_sents.csv")
     dropped: Counter[str] = Counter()
+    if spec.hold_out is not None:
+        by_speech = [
+            dataclasses.replace(s, extra={**s.extra, "cluster": s.doc_id})
+            for s in _statements(path, dropped)
+        ]
+        found, _ = split_held_out(by_speech, spec.hold_out, validation=1 / 8)
+        info = dataclasses.replace(INFO, name=f"{INFO.name}-{spec.hold_out}")
+        return LoadedCorpus(info, found, checksums(path), dropped)
     splits: dict[Split, list[Statement]] = {name: [] for name in SPLITS}
     for statement in _statements(path, dropped):
         splits[_SPLITS.get(statement.extra["cluster"], "test")].append(statement)
@@ -115,7 +126,7 @@ def _of_sentence(
             label=label,
             doc_id=speech,
             id=f"umuc:{speech}:{cell(row, 'speech_sentence_id')}:{target}",
-            extra={"cluster": debate},
+            extra={"cluster": debate, "debate": debate},
         )
 
 
