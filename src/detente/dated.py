@@ -101,13 +101,13 @@ def select(
                 got=", ".join(map(str, known[:8])),
                 expected=f"rows with that {name}",
             )
-    for wanted, after in ((start, True), (end, False)):
-        if wanted is not None:
-            day = _day(wanted)
+    for limit, after in ((start, True), (end, False)):
+        if limit is not None:
+            day = _day(limit)
             table = table[table["day"] >= day if after else table["day"] <= day]
             if table.empty:
                 raise InputError(
-                    f"no row is {'after' if after else 'before'} {wanted}", expected="rows there"
+                    f"no row is {'after' if after else 'before'} {limit}", expected="rows there"
                 )
     return table.reset_index(drop=True)
 

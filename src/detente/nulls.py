@@ -86,7 +86,7 @@ def step_test(
     units, times, least = _units(counts, days, least)
     weights = units.sum(axis=1)
     shares = units[:, _RESPONSES] / weights[:, None]
-    precision = np.linalg.pinv(_covariance(shares, weights))
+    precision: Floats = np.asarray(np.linalg.pinv(_covariance(shares, weights)), np.float64)
     designs = _designs(times, weights)
     boundaries = _boundaries(len(units), least, times)
     if not len(boundaries):

@@ -31,7 +31,7 @@ from detente.errors import InputError
 from detente.labels import LABELS
 from detente.nulls import NullTest, step_test
 from detente.prevalence import Confusion, draw_shares
-from detente.segments import Segmentation, segment
+from detente.segments import PRIOR_OF_CHANGES, Segmentation, segment
 from detente.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Shift:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as values that JSON can hold; dates are ISO text."""
-        return _plain(asdict(self) | {"evidence": list(self.evidence)})
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
     def to_frame(self) -> pd.DataFrame:
         """Returns the series: a row a period with tone, shares, their intervals and the volume."""
@@ -397,18 +397,19 @@ def detect(
     starts = _blocks(timeline)
     sizes = np.diff(np.append(starts, len(timeline))).astype(np.float64)
     boundaries = np.empty(0, dtype=np.int64)
+    effective, segmentation = timeline.counts, None
     # What changes at a boundary must not count as resemblance within documents: twice is enough.
     for _ in range(2):
         effective = timeline.effective(timeline.correlation(boundaries))
         segmentation = segment(np.add.reduceat(effective, starts), sizes, least=LEAST)
-        if segmentation is None:
-            return None
-        if segmentation.any_change > 0.5:
+        if segmentation and segmentation.any_change > PRIOR_OF_CHANGES:
             boundaries = starts[list(segmentation.boundaries)]
     test = step_test(
         effective, timeline.days, least=LEAST, series=_NULL_SERIES, trends=trends, rng=rng
     )
-    return Detection(effective, starts, segmentation, test) if test else None
+    if segmentation is None or test is None:
+        return None
+    return Detection(effective, starts, segmentation, test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,7 +588,7 @@ def _mixed_strata(
     import pandas as pd
 
     low, at, high = move.documents
-    notes = []
+    notes: list[str] = []
     for name in strata_of(table):
         sides = [
             table[name][(document >= a) & (document < b)].astype(str).value_counts()
