@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
     "rows", "shards", "scoring", "ray_engine", "timeline", "segments", "nulls", "prevalence",
-    "dated", "shifts", "shift_report", "cli",
+    "dated", "findings", "shifts", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
@@ -71,8 +71,9 @@ def test_import_is_light():
 def test_public_names():
     assert set(detente.__all__) == {
         "LABELS", "Classifier", "ConfigError", "DataError", "DetenteError", "DetenteWarning",
-        "InputError", "MissingExtraError", "ModelError", "Prediction", "State", "Statement",
-        "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
+        "InputError", "MissingExtraError", "ModelError", "Prediction", "Shift", "State",
+        "Statement", "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
+        "shift",
     }  # fmt: skip
     assert all(hasattr(detente, name) for name in detente.__all__)
 

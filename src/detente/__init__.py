@@ -19,8 +19,9 @@ from detente.errors import (
     TruncationWarning,
     UnknownStateError,
 )
+from detente.findings import Shift
 from detente.labels import LABELS
-from detente.shifts import Shift, shift
+from detente.shifts import shift
 from detente.statement import Statement
 from detente.states import State, mentions, resolve
 

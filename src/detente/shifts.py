@@ -9,8 +9,7 @@ own errors.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from detente.dated import (
     without_learned,
 )
 from detente.errors import InputError
+from detente.findings import Change, Estimate, Level, PeriodTone, Shift, Trend
 from detente.labels import LABELS
 from detente.nulls import NullTest, step_test
 from detente.prevalence import Confusion, draw_shares
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Period = Literal["auto", "week", "month", "quarter", "year"]
-Direction = Literal["conciliatory", "critical"]
 
 POSTERIOR: Final = 0.95
 """A shift needs at least this posterior probability of a change."""
@@ -60,164 +59,13 @@ _MOST_PERIODS: Final = 120
 _PERIODS: Final = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
 _SCORES: Final = np.array([-1.0, 0.0, 1.0])
 _CLEAR_MIX: Final = 0.3
+_OVERLAP: Final = 0.1
 
 # A change of half a unit, a quarter of the scale, is one that readers notice; a series that
 # would not show it says nothing by showing none. 3.6: what it takes to be found in four of five
 # series (2.8 standard errors at a known date, 0.8 more for not knowing it).
 _NOTICEABLE: Final = 0.5
 _ERRORS_NEEDED: Final = 3.6
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 90 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Shows the number with its interval, with signs."""
-        return f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """How a source spoke in a stretch of time, classifier errors taken out.
-
-    Attributes:
-        tone: Mean tone, P(conciliatory) − P(critical), in [−1, 1].
-        shares: The share of each label, in [0, 1].
-        documents: How many documents there are.
-        sentences: How many sentences they have on the target.
-    """
-
-    tone: Estimate
-    shares: dict[str, Estimate]
-    documents: int
-    sentences: int
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A change of rhetoric.
-
-    Attributes:
-        date: The day of the first document of the new segment, at the most probable boundary.
-        interval: First and last day of the smallest set of days that holds the change with
-            probability 0.9, given that there is one.
-        direction: Where the tone moved.
-        probability: Posterior probability of that direction.
-        effect: Change of the mean tone, in [−2, 2].
-        moved: What moved, such as "criticism receded"; empty where no share clearly did.
-    """
-
-    date: dt.date
-    interval: tuple[dt.date, dt.date]
-    direction: Direction
-    probability: float
-    effect: Estimate
-    moved: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """A gradual change.
-
-    Attributes:
-        direction: Where the tone moves.
-        slope: Change of the mean predicted tone a year.
-    """
-
-    direction: Direction
-    slope: float
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodTone:
-    """One period of the series.
-
-    Attributes:
-        start: Its first day.
-        end: The first day after it.
-        level: The tone in it; ``None`` where there are no documents.
-    """
-
-    start: dt.date
-    end: dt.date
-    level: Level | None
-
-
-@dataclass(frozen=True)
-class Shift:
-    """The answer.
-
-    Attributes:
-        verdict: Begins with ``shift toward conciliatory``, ``shift toward critical``,
-            ``no shift found`` or ``not enough data``.
-        source: Who speaks, as asked for.
-        target: Of whom.
-        changes: The changes that were found, in order of time; none unless the verdict is a
-            shift.
-        before: The level before the most probable change, found or not; ``None`` without data.
-        after: The level after it.
-        effect: The difference of both.
-        probability: Posterior probability of at least one change.
-        p_value: Against the best explanation without a step.
-        null: That explanation.
-        trend: A gradual change, where that explains the series better than none.
-        series: The tone in each period.
-        notes: What a reader must know: merged documents, mixed strata, assumptions.
-        evidence: Statements before and after the most probable change: rows with ``when``
-            (before or after), ``why`` (typical or extreme), date, speaker, document, text.
-    """
-
-    verdict: str
-    source: str | None = None
-    target: str | None = None
-    changes: tuple[Change, ...] = ()
-    before: Level | None = None
-    after: Level | None = None
-    effect: Estimate | None = None
-    probability: float | None = None
-    p_value: float | None = None
-    null: str | None = None
-    trend: Trend | None = None
-    series: tuple[PeriodTone, ...] = ()
-    notes: tuple[str, ...] = ()
-    evidence: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
-
-    @property
-    def found(self) -> bool:
-        """Whether there is a shift."""
-        return self.verdict.startswith("shift toward")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything as values that JSON can hold; dates are ISO text."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
-
-    def to_frame(self) -> pd.DataFrame:
-        """Returns the series: a row a period with tone, shares, their intervals and the volume."""
-        import pandas as pd
-
-        return pd.DataFrame.from_records([_flat(period) for period in self.series])
-
-    def to_markdown(self) -> str:
-        """Returns the report: verdict, figures, series and evidence."""
-        from detente.shift_report import to_markdown
-
-        return to_markdown(self)
-
-    def plot(self, path: str, *, events: Mapping[dt.date, str] | None = None) -> None:
-        """Draws the series with its changes.
-
-        Args:
-            path: A ``.png`` or ``.svg`` file.
-            events: Days to be marked, with their names.
-        """
-        from detente.shift_report import plot
-
-        plot(self, path, events=events or {})
 
 
 def shift(
@@ -595,7 +443,8 @@ def _mixed_strata(
             for a, b in ((low, at), (at, high))
         ]
         both = pd.concat(sides, axis=1).fillna(0).to_numpy()
-        if not (both.min(axis=1) >= LEAST).any():
+        enough = max(LEAST, _OVERLAP * both.sum(axis=0).min())
+        if not (both.min(axis=1) >= enough).any():
             return f"about {move.change.date} all of the {name} changes, too", notes
         apart = float(np.abs(np.diff(both / both.sum(axis=0), axis=1)).sum() / 2)
         if apart > _CLEAR_MIX:
@@ -673,27 +522,3 @@ def _evidence(
                 date = as_date(row["day"]).isoformat()
                 chosen.append({"when": when, "why": why, "date": date, **found})
     return chosen
-
-
-def _flat(period: PeriodTone) -> dict[str, Any]:
-    row: dict[str, Any] = {"start": period.start, "end": period.end}
-    level = period.level
-    row |= {
-        "documents": level.documents if level else 0,
-        "sentences": level.sentences if level else 0,
-    }
-    if level is not None:
-        for name, e in {"tone": level.tone, **level.shares}.items():
-            row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
-    return row
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 (any tree)
-    """Returns a tree of values that JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, dt.date):
-        return value.isoformat()
-    return value.item() if isinstance(value, np.generic) else value
