@@ -16,7 +16,10 @@ START = dt.date(2001, 1, 1)
 
 
 def rows(documents=240, effect=0.8, years=8, seed=0, sentences=3, **columns):
-    """Dated rows as a scorer writes them; the tone steps up by ``effect`` in the middle."""
+    """Dated rows as a scorer writes them; the tone steps up by ``effect`` in the middle.
+
+    Columns are functions of the time, from 0 to 1.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for number, day in enumerate(np.sort(rng.integers(0, 365 * years, documents))):
@@ -33,7 +36,7 @@ def rows(documents=240, effect=0.8, years=8, seed=0, sentences=3, **columns):
                     "speaker": "The spokesman",
                     "label": LABELS[label],
                     "score": float(label) - 1,
-                    **{name: value(number) for name, value in columns.items()},
+                    **{name: value(day / (365 * years)) for name, value in columns.items()},
                 }
             )
     return found
@@ -105,15 +108,15 @@ def test_a_copy_of_a_document_counts_once():
 
 
 def test_a_change_of_language_at_the_boundary_leaves_nothing_to_say():
-    found = shift(rows(language=lambda n: "en" if n < 120 else "ru"), confusion=GOOD)
+    found = shift(rows(language=lambda when: "en" if when < 0.5 else "ru"), confusion=GOOD)
     assert found.verdict.startswith("not enough data: about ")
     assert "language" in found.verdict
     assert not found.changes
 
 
 def test_another_mix_of_series_is_noted():
-    def mix(number):
-        return "papers" if number % 10 < (2 if number < 120 else 8) else "tweets"
+    def mix(when):
+        return "papers" if (1000 * when) % 1 < (0.2 if when < 0.5 else 0.8) else "tweets"
 
     found = shift(rows(series=mix), confusion=GOOD)
     assert found.found

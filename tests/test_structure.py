@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
     "rows", "shards", "scoring", "ray_engine", "timeline", "segments", "nulls", "prevalence",
-    "dated", "findings", "shifts", "cli",
+    "dated", "findings", "shifts", "comparison",
+    "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
@@ -70,10 +71,10 @@ def test_import_is_light():
 
 def test_public_names():
     assert set(detente.__all__) == {
-        "LABELS", "Classifier", "ConfigError", "DataError", "DetenteError", "DetenteWarning",
-        "InputError", "MissingExtraError", "ModelError", "Prediction", "Shift", "State",
-        "Statement", "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
-        "shift",
+        "LABELS", "Classifier", "Comparison", "ConfigError", "DataError", "DetenteError",
+        "DetenteWarning", "InputError", "MissingExtraError", "ModelError", "Prediction", "Shift",
+        "State", "Statement", "TruncationWarning", "UnknownStateError", "compare", "mentions",
+        "predict", "resolve", "shift",
     }  # fmt: skip
     assert all(hasattr(detente, name) for name in detente.__all__)
 

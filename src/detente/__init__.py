@@ -8,6 +8,7 @@ Importing detente is light: models and their libraries are loaded at the first p
 """
 
 from detente.classifier import Classifier, Prediction, predict
+from detente.comparison import Comparison, compare
 from detente.errors import (
     ConfigError,
     DataError,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "LABELS",
     "Classifier",
+    "Comparison",
     "ConfigError",
     "DataError",
     "DetenteError",
@@ -43,6 +45,7 @@ __all__ = [
     "Statement",
     "TruncationWarning",
     "UnknownStateError",
+    "compare",
     "mentions",
     "predict",
     "resolve",

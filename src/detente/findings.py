@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from detente.errors import InputError, MissingExtraError
 from detente.labels import LABELS
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Direction = Literal["conciliatory", "critical"]
+Floats = npt.NDArray[np.float64]
+
+COVERAGE: Final = 0.9
+"""Of all intervals."""
 
 COLOURS: Final = {"critical": "#b2182b", "neutral": "#bababa", "conciliatory": "#2166ac"}
 """Of the labels; they stay apart for colour-blind readers and in grey."""
@@ -36,6 +41,17 @@ class Estimate:
     def __str__(self) -> str:
         """Shows the number with its interval, with signs."""
         return f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+
+def estimate(draws: Floats) -> Estimate:
+    """Returns the mean of draws, shape (draws,), with their 90 % interval."""
+    return Estimate(float(draws.mean()), *interval(draws))
+
+
+def interval(draws: Floats) -> tuple[float, float]:
+    """Returns the middle 90 % of draws, shape (draws,)."""
+    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +221,7 @@ def _plot(shift: Shift, path: str, events: Mapping[dt.date, str]) -> None:
     tone, shares, volume = figure.subplots(
         3, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1.6, 1]}
     )
-    _draw_tone(tone, shift)
+    draw_tone(tone, shift)
     _draw_shares(shares, shift)
     starts, widths = _bars(shift)
     documents = [p.level.documents if p.level else 0 for p in shift.series]
@@ -311,7 +327,8 @@ def _bars(shift: Shift) -> tuple[list[dt.date], list[dt.timedelta]]:
     return [p.start for p in shift.series], [p.end - p.start for p in shift.series]
 
 
-def _draw_tone(axis: Any, shift: Shift) -> None:  # noqa: ANN401 (matplotlib is not typed)
+def draw_tone(axis: Any, shift: Shift) -> None:  # noqa: ANN401 (matplotlib is not typed)
+    """Draws the tone in each period with its band, and the changes, into matplotlib axes."""
     there = [(p.start + (p.end - p.start) / 2, p.level) for p in shift.series if p.level]
     days = [day for day, _ in there]
     axis.fill_between(

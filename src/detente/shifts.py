@@ -27,7 +27,7 @@ from detente.dated import (
     without_learned,
 )
 from detente.errors import InputError
-from detente.findings import Change, Estimate, Level, PeriodTone, Shift, Trend
+from detente.findings import COVERAGE, Change, Level, PeriodTone, Shift, Trend, estimate, interval
 from detente.labels import LABELS
 from detente.nulls import NullTest, step_test
 from detente.prevalence import Confusion, draw_shares
@@ -44,8 +44,6 @@ POSTERIOR: Final = 0.95
 """A shift needs at least this posterior probability of a change."""
 SIGNIFICANCE: Final = 0.05
 """And at most this p-value against every explanation without a step."""
-COVERAGE: Final = 0.9
-"""Of all intervals."""
 LEAST: Final = 5
 """Documents on either side of a change."""
 
@@ -108,6 +106,58 @@ def shift(
     if period not in ("auto", *_PERIODS):
         raise InputError("unknown period", got=period, expected="auto, " + ", ".join(_PERIODS))
     table = select(read_table(rows), source, target, start, end)
+    prepared = prepare(table, model, confusion, progress=progress)
+    rng = np.random.default_rng(seed)
+    found, main = _measure(prepared.timeline, prepared.confusion, trends, rng)
+    found = replace(found, source=source, target=target, notes=prepared.notes)
+    if main is None:
+        return found
+    table, document, drawn = prepared.table, prepared.document, prepared.confusion.draw
+    mixed, mixes = _mixed_strata(table, document, main)
+    if mixed and found.found:
+        found = replace(found, verdict=f"not enough data: {mixed}", changes=())
+    return replace(
+        found,
+        notes=(*found.notes, *mixes),
+        series=_series(prepared.timeline, period, drawn(_DRAWS_OF_SERIES, rng), rng),
+        evidence=tuple(_evidence(table, document, main)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows of one source and target, ready to be analysed.
+
+    Attributes:
+        timeline: Their documents.
+        confusion: How their labels err.
+        table: The rows, labelled.
+        document: Shape (rows,): the place of each in the timeline, -1 for a repeated sentence.
+        notes: What was merged or left out.
+    """
+
+    timeline: Timeline
+    confusion: Confusion
+    table: pd.DataFrame
+    document: npt.NDArray[np.int64]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    table: pd.DataFrame, model: str, confusion: Confusion | None, *, progress: bool = False
+) -> Prepared:
+    """Labels rows, leaves out what the model learned, and groups the rest into documents.
+
+    Args:
+        table: Of :func:`detente.dated.select`.
+        model: See :func:`shift`.
+        confusion: See :func:`shift`.
+        progress: Show a progress bar while scoring.
+
+    Raises:
+        InputError: The rows cannot be read, or the model learned all of them.
+        ModelError: The model is not there, or has no confusion counts.
+    """
     notes: list[str] = []
     if confusion is None and _says_true(table):
         confusion = Confusion.perfect()
@@ -119,24 +169,36 @@ def shift(
         table, learned = without_learned(table, folder)
         if learned:
             notes.append(f"{learned} sentences that the model learned from were left out.")
+        if table.empty:
+            raise InputError("the model learned from every one of the sentences", got=learned)
     table = add_labels(table, model, progress=progress)
     timeline, document, merged = documents_of(table)
     if merged:
         notes.append(f"{merged} documents that repeat others were merged with them.")
-    rng = np.random.default_rng(seed)
-    found, main = _measure(timeline, confusion, trends, rng)
-    found = replace(found, source=source, target=target, notes=tuple(notes))
-    if main is None:
-        return found
-    mixed, mixes = _mixed_strata(table, document, main)
-    if mixed and found.found:
-        found = replace(found, verdict=f"not enough data: {mixed}", changes=())
-    return replace(
-        found,
-        notes=(*notes, *mixes),
-        series=_series(timeline, period, confusion.draw(_DRAWS_OF_SERIES, rng), rng),
-        evidence=tuple(_evidence(table, document, main)),
-    )
+    return Prepared(timeline, confusion, table, document, tuple(notes))
+
+
+def change_at(
+    timeline: Timeline, rates: Floats, date: dt.date, rng: np.random.Generator
+) -> Floats | None:
+    """Draws how the true mean tone changes at a given date.
+
+    Args:
+        timeline: The documents.
+        rates: Shape (draws, 3, 3), as :meth:`Confusion.draw` returns them.
+        date: The first day after the change.
+        rng: Draws.
+
+    Returns:
+        Shape (draws,), in [−2, 2]; ``None`` where fewer than ``LEAST`` documents are on a side.
+    """
+    after = timeline.days >= np.datetime64(date, "D").astype(np.int64)
+    if min(after.sum(), (~after).sum()) < LEAST:
+        return None
+    effective = timeline.effective(timeline.correlation(np.flatnonzero(after)[:1]))
+    sides = np.stack([effective[~after].sum(axis=0), effective[after].sum(axis=0)])
+    shares = draw_shares(sides, rates, rng)
+    return np.asarray((shares[:, 1] - shares[:, 0]) @ _SCORES)
 
 
 def measure(
@@ -323,7 +385,7 @@ def _moves(
     return moves
 
 
-def _change(moved: Floats, date: dt.date, interval: tuple[dt.date, dt.date]) -> Change:
+def _change(moved: Floats, date: dt.date, held: tuple[dt.date, dt.date]) -> Change:
     """Describes a change from draws of how far each share moved, shape (draws, 3)."""
     effects = moved @ _SCORES
     up = float((effects > 0).mean())
@@ -332,15 +394,15 @@ def _change(moved: Floats, date: dt.date, interval: tuple[dt.date, dt.date]) -> 
         ("critical", "criticism receded", "criticism rose"),
         ("conciliatory", "conciliation receded", "conciliation rose"),
     ):
-        low, high = _interval(moved[:, LABELS.index(label)])
+        low, high = interval(moved[:, LABELS.index(label)])
         if low > 0 or high < 0:
             words.append(rose if low > 0 else fell)
     return Change(
         date=date,
-        interval=interval,
+        interval=held,
         direction="conciliatory" if up >= 0.5 else "critical",
         probability=max(up, 1 - up),
-        effect=_estimate(effects),
+        effect=estimate(effects),
         moved=tuple(words),
     )
 
@@ -348,20 +410,11 @@ def _change(moved: Floats, date: dt.date, interval: tuple[dt.date, dt.date]) -> 
 def _level(shares: Floats, counts: Floats) -> Level:
     """Describes a stretch from draws of its true shares, shape (draws, 3)."""
     return Level(
-        tone=_estimate(shares @ _SCORES),
-        shares={label: _estimate(shares[:, i]) for i, label in enumerate(LABELS)},
+        tone=estimate(shares @ _SCORES),
+        shares={label: estimate(shares[:, i]) for i, label in enumerate(LABELS)},
         documents=len(counts),
         sentences=int(counts.sum()),
     )
-
-
-def _estimate(draws: Floats) -> Estimate:
-    return Estimate(float(draws.mean()), *_interval(draws))
-
-
-def _interval(draws: Floats) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(low), float(high)
 
 
 def _smallest_set(probabilities: Floats) -> tuple[int, int]:
