@@ -62,7 +62,9 @@ def test_the_two_runtimes_agree(classifier, tiny_model):
     assert difference.max() < 1e-3
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None
+)
 @given(
     order=st.lists(st.integers(0, len(SENTENCES) - 1), min_size=1, max_size=12),
     batch_size=st.integers(1, 7),

@@ -13,13 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import only from those before it.
 DETENTE = [
-    "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
-    "rows", "cli",
+    "errors", "labels", "states", "statement", "encoding", "batching", "runtimes", "hub",
+    "classifier", "summary", "rows", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
     "tone_metric", "batches", "losses", "trackers", "lora", "fit", "baselines", "evaluation",
-    "contracts", "export", "card", "run", "distill", "__main__", "stopwatch", "audit", "search",
+    "contracts", "row_int8", "export", "card", "run", "distill", "__main__", "stopwatch", "audit",
+    "search",
 ]  # fmt: skip
 
 
@@ -69,7 +70,8 @@ def test_public_names():
     assert set(detente.__all__) == {
         "LABELS", "Classifier", "ConfigError", "DataError", "DetenteError", "DetenteWarning",
         "InputError", "MissingExtraError", "ModelError", "Prediction", "State", "Statement",
-        "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
+        "Summary", "TruncationWarning", "UnknownStateError", "mentions", "predict", "resolve",
+        "summarise",
     }  # fmt: skip
     assert all(hasattr(detente, name) for name in detente.__all__)
 

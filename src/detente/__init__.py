@@ -22,6 +22,7 @@ from detente.errors import (
 from detente.labels import LABELS
 from detente.statement import Statement
 from detente.states import State, mentions, resolve
+from detente.summary import Summary, summarise
 
 __version__ = "0.1.0"
 
@@ -38,9 +39,11 @@ __all__ = [
     "Prediction",
     "State",
     "Statement",
+    "Summary",
     "TruncationWarning",
     "UnknownStateError",
     "mentions",
     "predict",
     "resolve",
+    "summarise",
 ]
