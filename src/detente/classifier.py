@@ -273,8 +273,8 @@ class Classifier:
             for rows, batch in prepared.batches:
                 logits[rows] = self.runtime.logits(batch)
                 advance(len(rows))
-            rows = zip(prepared.triples, prepared.tokens_cut, softmax(logits), strict=True)
-            yield {triple: _prediction(triple, cut, row) for triple, cut, row in rows}
+            found = zip(prepared.triples, prepared.tokens_cut, softmax(logits), strict=True)
+            yield {triple: _prediction(triple, cut, p) for triple, cut, p in found}
 
 
 def predict(text: str, target: str | State, *, source: str | State | None = None) -> Prediction:

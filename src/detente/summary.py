@@ -36,7 +36,7 @@ class Summary:
         return {
             "target": self.target.code if isinstance(self.target, State) else self.target,
             "sentences": self.sentences,
-            **self.counts,
+            **{str(label): count for label, count in self.counts.items()},
             "score": round(self.score, 6),
         }
 

@@ -16,6 +16,10 @@ CPU_BATCH_TOKENS: Final = 1024
 """For two cores: one alone is fastest with 320 to 640 tokens (the bundled model's shape, int8),
 and takes a quarter longer for a sentence with 2,560."""
 
+NOT_FUSED: Final = ("SkipLayerNormFusion",)
+"""What is left as it is when a model is loaded: on a processor this fused kernel takes longer than
+the two that it replaces."""
+
 
 class OnnxRuntime:
     """Runs an exported classifier on the processor.
@@ -44,8 +48,7 @@ class OnnxRuntime:
                 str(path),
                 options,
                 providers=["CPUExecutionProvider"],
-                # On a processor the fused kernel takes longer than the two it replaces.
-                disabled_optimizers=["SkipLayerNormFusion"],
+                disabled_optimizers=NOT_FUSED,
             )
         except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise ModelError(
