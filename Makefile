@@ -47,7 +47,7 @@ bench-training: venv
 
 # Answers a second, beside plain transformers: MODEL=runs/default/model SENTENCES=FILE ARGS="--limit 50"
 bench-inference: venv
-	$(RUN) -m scripts.bench_inference run $(MODEL) --sentences $(SENTENCES) $(ARGS)
+	$(RUN) -m scripts.bench_inference $(MODEL) --sentences $(SENTENCES) $(ARGS)
 
 # The package alone, in an environment of its own, without torch. What it puts on the disk beside
 # the model is counted without what a bare environment holds: pip.

@@ -1,4 +1,4 @@
-"""python -m scripts.bench_inference run MODEL --sentences FILE: how fast a model answers.
+"""python -m scripts.bench_inference MODEL --sentences FILE: how fast a model answers.
 
 On the same sentences and the same checkpoint, in one run: transformers.pipeline called one by
 one and at its best batch size, CrossEncoder of sentence-transformers where that is installed,
@@ -69,10 +69,18 @@ OPERATIONS = {
     "layer norm and sums": ("LayerNormalization", "Add"),
 }
 
+PEAK = """
+import resource, sys
+# On Linux a program inherits the maximum of the one that starts it, except in this place.
+if sys.platform == "linux":
+    with open("/proc/self/status") as file:
+        print(1024 * next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
 Result = TypeVar("Result")
 Answer = Callable[[Sequence[Statement]], list[str]]
-
-app = typer.Typer(add_completion=False, help=__doc__)
 
 
 @dataclass(slots=True)
@@ -135,47 +143,82 @@ def load(side: str, folder: Path, batch_size: int) -> Answer:
     return ours
 
 
-def first_answer(side: str, folder: Path, row: Statement) -> str:
-    """Returns the program that answers one sentence and ends."""
+def loading(side: str, folder: Path) -> str:
+    """Returns the lines of a program that load a side, and nothing that it does not need."""
     if side in PLAIN:
         return (
             "from transformers import pipeline\n"
             f"classify = pipeline('text-classification', model={str(folder)!r})\n"
-            f"print(classify({pipeline_input(row)!r}))"
         )
     if side == CROSS:
         return (
             "from sentence_transformers import CrossEncoder\n"
-            f"print(CrossEncoder({str(folder)!r}).predict([{tuple(pipeline_input(row).values())!r}]))"
+            f"encoder = CrossEncoder({str(folder)!r})\n"
         )
     runtime = "torch" if side == TORCH else "onnx"
     return (
         "import detente\n"
         f"classifier = detente.Classifier.load({str(folder)!r}, runtime={runtime!r})\n"
-        f"print(classifier.predict({row.text!r}, {row.target!r}, source={row.source!r}))"
     )
 
 
-def process(command: Sequence[str]) -> tuple[float, int]:
-    """Runs a program of ours.
+def first_answer(side: str, folder: Path, row: Statement) -> str:
+    """Returns the program that answers one sentence and ends."""
+    pair = pipeline_input(row)
+    if side in PLAIN:
+        answer = f"print(classify({pair!r}))"
+    elif side == CROSS:
+        answer = f"print(encoder.predict([{tuple(pair.values())!r}]))"
+    else:
+        answer = f"print(classifier.predict({row.text!r}, {row.target!r}, source={row.source!r}))"
+    return loading(side, folder) + answer
+
+
+def every_answer(side: str, folder: Path, rows: Path, batch_size: int) -> str:
+    """Returns the program that answers all rows and prints the most memory it held, in bytes.
+
+    Args:
+        side: One of :data:`SIDES`.
+        folder: As for :func:`load`.
+        rows: A file that :func:`write_inputs` made.
+        batch_size: Of the pipeline in batches.
+    """
+    if side == ONE_BY_ONE:
+        answer = "for row in rows: classify(row['pair'])"
+    elif side == BATCHED:
+        answer = f"classify([row['pair'] for row in rows], batch_size={batch_size})"
+    elif side == CROSS:
+        pairs = "[tuple(row['pair'].values()) for row in rows]"
+        answer = f"encoder.predict({pairs}, batch_size={batch_size}, show_progress_bar=False)"
+    else:
+        answer = "classifier.predict_batch([detente.Statement(*row['row']) for row in rows])"
+    reading = f"rows = [json.loads(line) for line in open({str(rows)!r}, encoding='utf-8')]\n"
+    return f"import json\n{loading(side, folder)}{reading}{answer}\n{PEAK}"
+
+
+def write_inputs(path: Path, rows: Sequence[Statement]) -> None:
+    """Writes what the programs read: the pair of plain transformers, and ours."""
+    write_jsonl(
+        path,
+        ({"pair": pipeline_input(r), "row": [r.text, r.target, r.source]} for r in rows),
+    )
+
+
+def process(program: str) -> tuple[float, str]:
+    """Runs a program.
 
     Returns:
-        Its seconds, and the most memory it held at a time, in bytes.
+        Its seconds, and the last line that it printed.
 
     Raises:
         DataError: It failed.
     """
     begin = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen([sys.executable, *command], stdout=said, stderr=said)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - begin
-        if child.returncode:
-            said.seek(0)
-            raise DataError(f"the program failed: {said.read().decode()[-500:]}")
-    # Linux counts kibibytes, macOS bytes.
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise DataError(f"the program failed: {done.stderr[-500:]}")
+    return seconds, (done.stdout.splitlines() or [""])[-1]
 
 
 def export(source: Path, target: Path) -> Path:
@@ -310,8 +353,7 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
     plt.close(shown)
 
 
-@app.command()
-def run(
+def main(
     model: Annotated[Path, typer.Argument(help="A run's model: checkpoint and ONNX fp32.")],
     sentences: Annotated[list[Path], typer.Option(help="Statements; several files are joined.")],
     fast: Annotated[Path | None, typer.Option(help="A smaller model, to be exported too.")] = None,
@@ -339,9 +381,9 @@ def run(
             folders[FAST] = export(fast, Path(scratch) / "fast")
         folders = {side: folders[side] for side in SIDES if side in folders}
         batch_size = best_batch_size(model, rows[:: max(limit // 500, 1)])
-        table_of_rows = Path(scratch) / "rows.jsonl"
-        write_jsonl(table_of_rows, [row.to_row() for row in rows])
-        measured = measure(folders, rows, batch_size, rounds, singles, table_of_rows)
+        inputs = Path(scratch) / "rows.jsonl"
+        write_inputs(inputs, rows)
+        measured = measure(folders, rows, batch_size, rounds, singles, inputs)
         figures = summary(measured, rows, batch_size)
         figures["int8_profile_seconds"] = profile(int8, rows)
         if torch.cuda.is_available():
@@ -358,20 +400,13 @@ def run(
         print(f"\nGPU: {figures['gpu']}")
 
 
-@app.command()
-def child(side: str, folder: Path, table_of_rows: Path, batch_size: int) -> None:
-    """Answer every row once: the process whose memory is measured."""
-    answer = load(side, folder, batch_size)
-    answer(read_statements(table_of_rows))
-
-
 def measure(
     folders: Mapping[str, Path],
     rows: Sequence[Statement],
     batch_size: int,
     rounds: int,
     singles: int,
-    table_of_rows: Path,
+    inputs: Path,
 ) -> dict[str, Measured]:
     """Lets the sides take turns; the first round warms up and does not count."""
     answers = {side: load(side, folder, batch_size) for side, folder in folders.items()}
@@ -387,11 +422,10 @@ def measure(
                 begin = time.perf_counter()
                 answers[side]([row])
                 into.latencies.append(time.perf_counter() - begin)
-            seconds, _ = process(["-c", first_answer(side, folder, rows[0])])
-            into.cold.append(seconds)
+            into.cold.append(process(first_answer(side, folder, rows[0]))[0])
     for side, folder in folders.items():
-        command = ["-m", "scripts.bench_inference", "child", side, str(folder), str(table_of_rows)]
-        measured[side].peak.append(process([*command, str(batch_size)])[1])
+        _, peak = process(every_answer(side, folder, inputs, batch_size))
+        measured[side].peak.append(int(peak))
     return measured
 
 
@@ -446,6 +480,6 @@ def on_gpu(model: Path, rows: Sequence[Statement], rate: float) -> dict[str, flo
 
 if __name__ == "__main__":
     try:
-        app()
+        typer.run(main)
     except DetenteError as error:
         raise SystemExit(f"bench_inference: {error}") from None

@@ -6,11 +6,14 @@ from conftest import tiny_rows
 from detente import Classifier, DataError, Statement
 from scripts.bench_inference import (
     BATCHED,
+    CROSS,
     INT8_SIDE,
     ONE_BY_ONE,
     ONNX,
+    PEAK,
     TORCH,
     Measured,
+    every_answer,
     export,
     first_answer,
     load,
@@ -19,6 +22,7 @@ from scripts.bench_inference import (
     profile,
     summary,
     table,
+    write_inputs,
 )
 
 ROWS = [Statement.from_row(row) for row in tiny_rows()][:24]
@@ -44,13 +48,23 @@ def test_an_export_is_a_model_folder_and_is_not_made_twice(int8, tmp_path):
     assert export(int8, tmp_path / "again") == int8
 
 
-def test_programs_are_whole(int8):
-    _, peak = process(["-c", first_answer(INT8_SIDE, int8, ROWS[0])])
-    assert peak > 10e6
-    for side in (BATCHED, TORCH):
+def test_programs_answer(int8, tmp_path):
+    assert "label=" in process(first_answer(INT8_SIDE, int8, ROWS[0]))[1]
+    write_inputs(tmp_path / "rows.jsonl", ROWS)
+    _, peak = process(every_answer(INT8_SIDE, int8, tmp_path / "rows.jsonl", 4))
+    assert 20e6 < int(peak) < 300e6
+    for side in (ONE_BY_ONE, BATCHED, CROSS, TORCH):
         compile(first_answer(side, int8, ROWS[0]), side, "exec")
+        compile(every_answer(side, int8, tmp_path, 4), side, "exec")
     with pytest.raises(DataError, match="the program failed: .*not today"):
-        process(["-c", "raise SystemExit('not today')"])
+        process("raise SystemExit('not today')")
+
+
+def test_the_peak_is_that_of_the_program_and_not_of_its_parent():
+    held = bytearray(100_000_000)
+    assert int(process(PEAK)[1]) < 40e6
+    assert int(process(f"held = bytearray(50_000_000)\n{PEAK}")[1]) > 50e6
+    assert len(held) == 100_000_000
 
 
 def test_the_profile_covers_every_kind_of_work(int8):
