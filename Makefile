@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
-	benchmark-plv-four bench-training ablate train clean
+	benchmark-plv-four bench-training bench-inference ablate train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -59,13 +59,21 @@ train: venv
 bench-training: venv
 	$(RUN) -m scripts.bench_training $(ARGS)
 
-# The package alone, in an environment of its own, without torch.
+# Answers a second, beside plain transformers: MODEL=runs/default/model SENTENCES=FILE ARGS="--limit 50"
+bench-inference: venv
+	$(RUN) -m scripts.bench_inference $(MODEL) --sentences $(SENTENCES) $(ARGS)
+
+# The package alone, in an environment of its own, without torch. What it puts on the disk beside
+# the model is counted without what a bare environment holds: pip.
 test-install:
 	$(PYTHON) -m venv --clear $(VENV)-base
+	du -sm $(VENV)-base | cut -f1 > $(VENV)-base/bare
 	$(VENV)-base/bin/python -m pip install --quiet --disable-pip-version-check .
 	cd / && $(CURDIR)/$(VENV)-base/bin/detente predict "We thank Ankara for its patience." -t Turkey
 	! $(VENV)-base/bin/python -c "import torch" 2>/dev/null
-	du -sh $(VENV)-base
+	cd $(VENV)-base && model=$$(du -sm lib*/python*/site-packages/detente/default_model | head -1 | cut -f1) && \
+	  added=$$(($$(du -sm . | cut -f1) - $$(cat bare) - model)) && \
+	  echo "$$added MiB without the model, which is $$model" && test $$added -le 220
 
 # Scoring with Ray: adds the extra to the environment. 'make venv' does without its size.
 test-ray: venv

@@ -111,16 +111,26 @@ def triple(row: Statement) -> tuple[str, Target, Target | None]:
 
 
 def training_flops(config: Config, lengths: Sequence[int]) -> float:
-    """Counts the floating-point operations of an epoch, by the formula above.
+    """Counts the floating-point operations of an epoch: three forward passes.
 
     Args:
         config: Names the encoder.
         lengths: Tokens of each sentence, padding not counted.
     """
-    shape = AutoConfig.from_pretrained(find_base_model(config.base.name))
+    return 3 * forward_flops(find_base_model(config.base.name), lengths)
+
+
+def forward_flops(model: Path, lengths: Sequence[int]) -> float:
+    """Counts the floating-point operations of a forward pass, by the formula above.
+
+    Args:
+        model: A model folder.
+        lengths: Tokens of each sentence, padding not counted.
+    """
+    shape = AutoConfig.from_pretrained(model)
     h, layers = shape.hidden_size, shape.num_hidden_layers
     parameters = layers * (4 * h * h + 2 * h * shape.intermediate_size)
-    return 3.0 * sum(2 * n * parameters + 4 * n * n * h * layers for n in lengths)
+    return float(sum(2 * n * parameters + 4 * n * n * h * layers for n in lengths))
 
 
 def matrix_rate() -> float:

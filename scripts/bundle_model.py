@@ -2,11 +2,12 @@
 
 Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
 STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and
-writes what the ONNX runtime needs to src/detente/default_model.
+writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out).
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -18,22 +19,18 @@ from detente.classifier import Classifier
 from detente.errors import DetenteError, ModelError
 from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.rows import read_statements, write_json
+from detente.runtimes.torch_runtime import TorchRuntime
+from train.card import render_card
 from train.export import FP32, INT8, compare, export_int8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
-RUNTIME_FILES = (
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "README.md",
-    LEARNED,
-    SETTINGS,
-)
+RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", LEARNED, SETTINGS)
 
 
 def main(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     statements: Annotated[list[Path], typer.Argument(help="Labelled statements to compare on.")],
+    out: Annotated[Path, typer.Option(help="The folder to make, in place of one there.")] = BUNDLED,
 ) -> None:
     """Quantise, gate and bundle the model of a run."""
     source = run / "model"
@@ -50,20 +47,23 @@ def main(
         export_int8(source / FP32, folder / INT8)
         write_json(folder / SETTINGS, settings | {"onnx_file": INT8})
         write_manifest(folder)
-        comparison = compare(
-            Classifier.load(source, runtime="torch"), Classifier.load(folder), rows
-        )
+        export = Classifier.load(folder)
+        # fp32 on any machine: what Classifier.load() takes on a GPU may be bf16.
+        checkpoint = Classifier(export.encoder, TorchRuntime(source), "checkpoint")
+        comparison = compare(checkpoint, export, rows)
         if failures := comparison.failures():
             raise ModelError("the int8 export fails its gate: " + "; ".join(failures))
         onnx = settings["onnx"] | {"int8_against_checkpoint": comparison.to_dict()}
         write_json(folder / SETTINGS, settings | {"onnx_file": INT8, "onnx": onnx})
+        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+        (folder / "README.md").write_text(render_card(metrics | {"onnx": onnx}), "utf-8")
         write_manifest(folder)
         # Beside the old one first, so that a stop leaves one of the two whole.
-        fresh = shutil.copytree(folder, BUNDLED.with_name("default_model.new"))
-        shutil.rmtree(BUNDLED, ignore_errors=True)
-        fresh.rename(BUNDLED)
-    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
-    print(f"{BUNDLED}: {size / 1e6:.1f} MB\n{comparison}")
+        fresh = shutil.copytree(folder, out.with_name(f"{out.name}.new"))
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: {size / 1e6:.1f} MB\n{comparison}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,18 @@ def test_a_missing_figure_is_an_error(metrics):
         render_card(metrics)
 
 
+def test_an_int8_file_stands_in_the_card_beside_its_checkpoint(metrics):
+    assert "## int8" not in render_card(metrics)
+    metrics["onnx"]["int8_against_checkpoint"] = {
+        "statements": 5001, "label_agreement": 0.991, "mean_probability_difference": 0.0061,
+        "macro_f1": 0.7, "macro_f1_drop": 0.0012, "score_difference_alone": 0.0003,
+    }  # fmt: skip
+    card = " ".join(render_card(metrics).split())
+    assert "on the same 5001 labelled statements" in card
+    assert "99.1 % of the labels agree, the mean |Δp| is 0.0061" in card
+    assert "macro-F1 falls by 0.12 points. A score differs by 0.0003 at most" in card
+
+
 def test_unshippable_weights_are_marked(metrics):
     assert "does not allow publishing" not in render_card(metrics)
     metrics["data"]["tiny"]["shippable"] = False

@@ -6,6 +6,7 @@ from transformers import pipeline
 
 from detente import LABELS, Classifier, InputError, ModelError, Statement, TruncationWarning
 from detente.classifier import softmax
+from detente.runtimes.torch_runtime import TorchRuntime
 
 SENTENCES = [
     "We thank France today.",
@@ -62,7 +63,9 @@ def test_the_two_runtimes_agree(classifier, tiny_model):
     assert difference.max() < 1e-3
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None
+)
 @given(
     order=st.lists(st.integers(0, len(SENTENCES) - 1), min_size=1, max_size=12),
     batch_size=st.integers(1, 7),
@@ -113,6 +116,60 @@ def test_predict_iter_is_lazy_and_in_order(classifier):
 def test_a_bad_statement_is_named_by_its_position(classifier, statement, says):
     with pytest.raises(InputError, match=says):
         classifier.predict_batch([("Fine.", "FRA"), statement])
+
+
+def test_predict_iter_keeps_two_windows_at_most(classifier, monkeypatch):
+    monkeypatch.setattr("detente.classifier.WINDOW", 4)
+    taken = []
+    statements = ((f"We mention Peru {taken.append(i) or i}.", "PER") for i in range(100))
+    found = classifier.predict_iter(statements)
+    for yielded in range(20):
+        assert next(found).sentence == f"We mention Peru {yielded}."
+        # The window that is yielded from and the next one.
+        assert len(taken) <= 4 * (yielded // 4 + 2)
+
+
+def test_windows_change_nothing(classifier, monkeypatch):
+    rows = [(SENTENCES[i % 4], ("Peru", "Chile", "Japan")[i % 3]) for i in range(30)]
+    together = classifier.predict_batch(rows)
+    monkeypatch.setattr("detente.classifier.WINDOW", 7)
+    for found in (list(classifier.predict_iter(rows)), classifier.predict_batch(rows)):
+        for one, other in zip(found, together, strict=True):
+            assert (one.sentence, one.target) == (other.sentence, other.target)
+            np.testing.assert_allclose(probabilities(one), probabilities(other), atol=1e-5)
+
+
+def test_equal_statements_are_computed_once(classifier):
+    computed = []
+
+    class Counting:
+        name, batch_tokens = "counting", 1024
+
+        def logits(self, batch):
+            computed.append(len(batch["input_ids"]))
+            return classifier.runtime.logits(batch)
+
+    counted = Classifier(classifier.encoder, Counting(), "counting")
+    rows = [(SENTENCES[i % 2], "Peru") for i in range(50)]
+    assert len(counted.predict_batch(rows)) == len(list(counted.predict_iter(rows))) == 50
+    assert sum(computed) == 2 + 2
+
+
+def test_predict_iter_yields_what_comes_before_a_bad_window(classifier, monkeypatch):
+    monkeypatch.setattr("detente.classifier.WINDOW", 2)
+    found = classifier.predict_iter([("We mention Peru.", "PER")] * 2 + [("", "PER")])
+    assert [next(found).label, next(found).label]
+    with pytest.raises(InputError, match="statement 2: text is empty"):
+        next(found)
+
+
+def test_bf16_is_close_to_fp32(classifier, tiny_model):
+    batch = classifier.encoder.collate(
+        classifier.encoder.encode([(s, "Japan", None) for s in SENTENCES])
+    )
+    exact, rounded = (TorchRuntime(tiny_model, "cpu", bf16=b).logits(batch) for b in (None, True))
+    np.testing.assert_allclose(exact, classifier.runtime.logits(batch), atol=1e-3)
+    assert 0 < np.abs(softmax(exact) - softmax(rounded)).max() < 0.05
 
 
 def test_predict_iter_names_positions_in_the_whole_stream(classifier):

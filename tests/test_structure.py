@@ -13,17 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import only from those before it.
 DETENTE = [
-    "errors", "labels", "states", "statement", "encoding", "runtimes", "hub", "classifier",
-    "rows", "shards", "scoring", "ray_engine", "timeline", "segments", "nulls", "prevalence",
-    "dated", "findings", "shifts", "comparison",
-    "cli",
+    "errors", "labels", "states", "statement", "encoding", "batching", "runtimes", "hub",
+    "classifier", "summary", "rows", "shards", "scoring", "ray_engine", "timeline", "segments",
+    "nulls", "prevalence", "dated", "findings", "shifts", "comparison", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
     "tone_metric", "batches", "losses", "trackers", "layers", "lora", "fit", "stopwatch",
-    "baselines", "evaluation", "confusion", "contracts", "export", "card", "run", "distill",
-    "__main__",
-    "audit", "search",
+    "baselines", "evaluation", "confusion", "contracts", "row_int8", "export", "card", "run",
+    "distill", "__main__", "audit", "search",
 ]  # fmt: skip
 
 
@@ -73,8 +71,8 @@ def test_public_names():
     assert set(detente.__all__) == {
         "LABELS", "Classifier", "Comparison", "ConfigError", "DataError", "DetenteError",
         "DetenteWarning", "InputError", "MissingExtraError", "ModelError", "Prediction", "Shift",
-        "State", "Statement", "TruncationWarning", "UnknownStateError", "compare", "mentions",
-        "predict", "resolve", "shift",
+        "State", "Statement", "Summary", "TruncationWarning", "UnknownStateError", "compare",
+        "mentions", "predict", "resolve", "shift", "summarise",
     }  # fmt: skip
     assert all(hasattr(detente, name) for name in detente.__all__)
 

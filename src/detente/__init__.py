@@ -25,6 +25,7 @@ from detente.labels import LABELS
 from detente.shifts import shift
 from detente.statement import Statement
 from detente.states import State, mentions, resolve
+from detente.summary import Summary, summarise
 
 __version__ = "0.1.0"
 
@@ -43,6 +44,7 @@ __all__ = [
     "Shift",
     "State",
     "Statement",
+    "Summary",
     "TruncationWarning",
     "UnknownStateError",
     "compare",
@@ -50,4 +52,5 @@ __all__ = [
     "predict",
     "resolve",
     "shift",
+    "summarise",
 ]

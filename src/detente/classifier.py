@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detente import hub
-from detente.encoding import EncodedPair, PairEncoder, Target, as_target
+from detente.batching import map_ahead, plan_batches
+from detente.encoding import PairEncoder, Target, as_target
 from detente.errors import DetenteError, InputError, ModelError
 from detente.labels import LABELS, Label
 from detente.runtimes import Runtime
@@ -23,9 +26,11 @@ from detente.states import State, mentions
 
 RuntimeName = Literal["auto", "onnx", "torch"]
 StatementLike = Statement | tuple[str, str]
+Triple = tuple[str, Target, Target | None]
+"""A sentence, its target and its source, read and checked."""
 
-BATCH_SIZE: Final = 32
-_CHUNK: Final = 2048  # statements that predict_iter sorts by length at a time
+WINDOW: Final = 8192
+"""Statements that are sorted by length, and kept in memory, at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,15 @@ class Prediction:
         if self.tokens_cut:
             row["tokens_cut"] = self.tokens_cut
         return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A window of statements, ready to be computed: its batches, each with its rows."""
+
+    triples: list[Triple]
+    tokens_cut: list[int]
+    batches: list[tuple[list[int], dict[str, npt.NDArray[np.int64]]]]
 
 
 class Classifier:
@@ -129,69 +143,71 @@ class Classifier:
             InputError: The text, target or source is empty or cannot be read.
         """
         triple = _triple(text, target, source)
-        (encoded,) = self.encoder.encode([triple])
-        (probabilities,) = self._probabilities([encoded], batch_size=1)
-        return _prediction(triple, encoded, probabilities)
+        encoded = self.encoder.encode([triple])
+        probabilities = softmax(self.runtime.logits(self.encoder.collate(encoded)))
+        return _prediction(triple, encoded[0].tokens_cut, probabilities[0])
 
     def predict_batch(
         self,
         statements: Sequence[StatementLike],
         *,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         progress: bool = False,
     ) -> list[Prediction]:
         """Returns the tone of many statements, in their order.
 
-        Equal statements are computed once, and statements of like length together.
+        Equal statements are computed once, and statements of like length together, so that at
+        most 3 % of what is computed is padding. The same statements are always put together in
+        the same way.
 
         Args:
             statements: Statements, or ``(text, target)`` pairs.
-            batch_size: Statements computed at a time.
+            batch_size: The most statements computed at a time, for a machine with little memory;
+                without it, as many as the runtime computes fastest. Numbers do not depend on it
+                beyond rounding: see ``docs/speed.md``.
             progress: Show a progress bar on standard error.
 
         Raises:
             InputError: A statement cannot be read; the message gives its position.
         """
         _check_batch_size(batch_size)
-        return self._predict_batch(statements, batch_size, progress=progress)
-
-    def _predict_batch(
-        self,
-        statements: Sequence[StatementLike],
-        batch_size: int,
-        *,
-        progress: bool = False,
-        first: int = 0,
-    ) -> list[Prediction]:
-        """Does the work of :meth:`predict_batch`; ``first`` is the first one's position."""
-        triples = [_read_statement(i, statement) for i, statement in enumerate(statements, first)]
+        triples = [_read_statement(i, statement) for i, statement in enumerate(statements)]
         unique = list(dict.fromkeys(triples))
-        encoded = self.encoder.encode(unique)
-        probabilities = self._probabilities(encoded, batch_size, progress=progress)
-        found = {
-            triple: _prediction(triple, pair, row)
-            for triple, pair, row in zip(unique, encoded, probabilities, strict=True)
-        }
+        with _progress(len(unique), progress) as advance:
+            found = {
+                triple: prediction
+                for window in self._predict_windows(_windows(unique), batch_size, advance)
+                for triple, prediction in window.items()
+            }
         return [found[triple] for triple in triples]
 
     def predict_iter(
-        self, statements: Iterable[StatementLike], *, batch_size: int = BATCH_SIZE
+        self, statements: Iterable[StatementLike], *, batch_size: int | None = None
     ) -> Iterator[Prediction]:
         """Yields the tone of each statement in order, in bounded memory.
 
+        Statements are taken in windows of :data:`WINDOW`, one window ahead of what is yielded;
+        those that are equal within a window are computed once.
+
         Args:
             statements: Any iterable, also an endless one.
-            batch_size: Statements computed at a time.
+            batch_size: As for :meth:`predict_batch`.
 
         Raises:
-            InputError: A statement cannot be read.
+            InputError: A statement cannot be read; those before its window are yielded first.
         """
         _check_batch_size(batch_size)
-        remaining = iter(statements)
-        first = 0
-        while chunk := list(islice(remaining, _CHUNK)):
-            yield from self._predict_batch(chunk, batch_size, first=first)
-            first += len(chunk)
+        read = (_read_statement(i, statement) for i, statement in enumerate(statements))
+        taken: deque[list[Triple]] = deque()
+
+        def unique() -> Iterator[list[Triple]]:
+            for window in _windows(read):
+                taken.append(window)
+                yield list(dict.fromkeys(window))
+
+        for found in self._predict_windows(unique(), batch_size):
+            for triple in taken.popleft():
+                yield found[triple]
 
     def read(
         self, document: str, source: str | State | None = None, *, language: str = "en"
@@ -220,28 +236,45 @@ class Classifier:
                 if state != speaker:
                     spans.append((start, end))
                     triples.append((sentence, state, speaker))
-        encoded = self.encoder.encode(triples)
-        probabilities = self._probabilities(encoded, BATCH_SIZE)
+        found = {
+            triple: prediction
+            for window in self._predict_windows(_windows(dict.fromkeys(triples)))
+            for triple, prediction in window.items()
+        }
         return [
-            _prediction(triple, pair, row, span)
-            for triple, pair, row, span in zip(triples, encoded, probabilities, spans, strict=True)
+            replace(found[triple], span=span) for triple, span in zip(triples, spans, strict=True)
         ]
 
-    def _probabilities(
-        self, encoded: Sequence[EncodedPair], batch_size: int, *, progress: bool = False
-    ) -> npt.NDArray[np.float64]:
-        """Returns shape (pairs, 3), computed in batches of like length, in the given order."""
-        from tqdm import tqdm
+    def _predict_windows(
+        self,
+        windows: Iterable[list[Triple]],
+        batch_size: int | None = None,
+        advance: Callable[[int], object] = lambda computed: None,
+    ) -> Iterator[dict[Triple, Prediction]]:
+        """Yields the predictions of each window's statements, which must be distinct.
 
-        order = np.argsort([-len(pair) for pair in encoded], kind="stable")
-        logits = np.empty((len(encoded), len(LABELS)), dtype=np.float32)
-        with tqdm(total=len(encoded), unit="sentence", disable=not progress) as bar:
-            for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = self.encoder.collate([encoded[row] for row in rows])
+        While a window is computed, the next one is tokenised on another thread.
+
+        Args:
+            windows: Statements that are sorted by length together.
+            batch_size: The most statements of a batch.
+            advance: Called with the number of statements of each batch that is done.
+        """
+
+        def prepare(window: list[Triple]) -> _Prepared:
+            encoded = self.encoder.encode(window)
+            lengths = [len(pair) for pair in encoded]
+            plan = plan_batches(lengths, self.runtime.batch_tokens, batch_size)
+            batches = [(rows, self.encoder.collate([encoded[i] for i in rows])) for rows in plan]
+            return _Prepared(window, [pair.tokens_cut for pair in encoded], batches)
+
+        for prepared in map_ahead(prepare, windows):
+            logits = np.empty((len(prepared.triples), len(LABELS)), dtype=np.float32)
+            for rows, batch in prepared.batches:
                 logits[rows] = self.runtime.logits(batch)
-                bar.update(len(rows))
-        return softmax(logits)
+                advance(len(rows))
+            found = zip(prepared.triples, prepared.tokens_cut, softmax(logits), strict=True)
+            yield {triple: _prediction(triple, cut, p) for triple, cut, p in found}
 
 
 def predict(text: str, target: str | State, *, source: str | State | None = None) -> Prediction:
@@ -277,7 +310,7 @@ def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName) -> Runtime:
     if runtime == "torch":
         from detente.runtimes.torch_runtime import TorchRuntime
 
-        return TorchRuntime(folder.path)
+        return TorchRuntime(folder.path, bf16=None)
     if runtime != "onnx":
         raise InputError("unknown runtime", got=runtime, expected="auto, onnx or torch")
     if folder.onnx_file is None or not has_onnx:
@@ -291,12 +324,28 @@ def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName) -> Runtime:
     return OnnxRuntime(folder.path / folder.onnx_file)
 
 
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
         raise InputError("batch_size is not positive", got=batch_size, expected="at least 1")
 
 
-Triple = tuple[str, Target, Target | None]
+@contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
+    """Gives what to call with the number of statements done, for a bar on standard error."""
+    if not shown:
+        yield lambda done: None
+        return
+    # Not at the top: a first prediction must not wait for what shows the progress of thousands.
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="sentence") as bar:
+        yield bar.update
+
+
+def _windows(triples: Iterable[Triple]) -> Iterator[list[Triple]]:
+    remaining = iter(triples)
+    while window := list(islice(remaining, WINDOW)):
+        yield window
 
 
 def _triple(text: str, target: str | State, source: str | State | None) -> Triple:
@@ -322,9 +371,8 @@ def _read_statement(position: int, statement: StatementLike) -> Triple:
 
 def _prediction(
     triple: Triple,
-    encoded: EncodedPair,
+    tokens_cut: int,
     probabilities: npt.NDArray[np.float64],
-    span: tuple[int, int] | None = None,
 ) -> Prediction:
     sentence, target, source = triple
     return Prediction(
@@ -333,8 +381,7 @@ def _prediction(
         target=target,
         sentence=sentence,
         source=source,
-        span=span,
-        tokens_cut=encoded.tokens_cut,
+        tokens_cut=tokens_cut,
     )
 
 

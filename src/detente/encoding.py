@@ -8,9 +8,11 @@ own on political news (see ``docs/training.md``), and any library can serve it.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -43,8 +45,13 @@ def as_target(name: str | State, role: str = "target") -> Target:
     """
     if isinstance(name, State):
         return name
-    stripped = check_text(name, role).strip()
-    return resolve(stripped) or stripped
+    return _known(check_text(name, role).strip())
+
+
+@functools.lru_cache(maxsize=4096)
+def _known(name: str) -> Target:
+    """Returns the state of a name; kept, since an archive names the same few again and again."""
+    return resolve(name) or name
 
 
 def pair_text(target: Target, source: Target | None = None) -> str:
@@ -97,7 +104,7 @@ class PairEncoder:
                 ``max_tokens``.
         """
         texts = [(sentence, pair_text(target, source)) for sentence, target, source in pairs]
-        encodings = self.tokenizer.encode_batch(texts)
+        encodings = self.tokenizer.encode_batch_fast(texts)  # without offsets
         return [
             EncodedPair(encoding.ids, encoding.type_ids)
             if len(encoding.ids) <= self.max_tokens
@@ -114,15 +121,18 @@ class PairEncoder:
             ``input_ids``, ``attention_mask`` (1 for a token, 0 for padding) and
             ``token_type_ids``, each of shape (pairs, longest).
         """
-        shape = (len(encoded), max(map(len, encoded), default=0))
-        ids = np.full(shape, self.pad_id, dtype=np.int64)
-        mask = np.zeros(shape, dtype=np.int64)
-        types = np.zeros(shape, dtype=np.int64)
-        for row, pair in enumerate(encoded):
-            ids[row, : len(pair)] = pair.ids
-            mask[row, : len(pair)] = 1
-            types[row, : len(pair)] = pair.type_ids
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        held = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.full(held.shape, self.pad_id, dtype=np.int64)
+        types = np.zeros(held.shape, dtype=np.int64)
+        # All rows at once: on a GPU, filling them one by one would take longer than the model.
+        ids[held] = np.fromiter(chain.from_iterable(pair.ids for pair in encoded), np.int64)
+        types[held] = np.fromiter(chain.from_iterable(pair.type_ids for pair in encoded), np.int64)
+        return {
+            "input_ids": ids,
+            "attention_mask": held.astype(np.int64),
+            "token_type_ids": types,
+        }
 
     def _encode_long(self, sentence: str, pair: str, target: Target, length: int) -> EncodedPair:
         pair_length = len(self.tokenizer.encode(pair, add_special_tokens=False).ids)

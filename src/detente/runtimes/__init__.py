@@ -14,9 +14,11 @@ class Runtime(Protocol):
 
     Attributes:
         name: What to call it in messages and in scored files: ``onnx`` or ``torch``.
+        batch_tokens: Tokens of the batches, padding included, that it computes fastest.
     """
 
     name: str
+    batch_tokens: int
 
     def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Computes the logits of one padded batch.
