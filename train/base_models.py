@@ -15,10 +15,10 @@ import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from detente.errors import ModelError
-from detente.hub import sha256
+from detente.hub import SETTINGS, read_json, sha256
 
 _FILES: Final = (
     "config.json",
@@ -97,8 +97,21 @@ def find_base_model(name: str) -> Path:
 
 
 def public_name(name: str) -> str:
-    """Returns what to call a base model where others read it: no path of this machine."""
-    return Path(name).name if _local(name) else name
+    """Returns what to call a base model where others read it: no path of this machine.
+
+    A model that training wrote is called by the encoder that it started from.
+    """
+    if (folder := _local(name)) is None:
+        return name
+    return str(earlier_stage(name).get("base_model", folder.name))
+
+
+def earlier_stage(name: str) -> dict[str, Any]:
+    """Returns the settings of a base that is a model of ours, or nothing for another one."""
+    folder = _local(name)
+    if folder is None or not (folder / SETTINGS).is_file():
+        return {}
+    return read_json(folder / SETTINGS)
 
 
 def _local(name: str) -> Path | None:

@@ -31,7 +31,7 @@ from detente.labels import LABELS
 from detente.rows import whole_file, write_json, write_jsonl
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement, text_hash
-from train.base_models import public_name
+from train.base_models import earlier_stage, public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
 from train.card import render_card
@@ -123,7 +123,8 @@ def train(config: Config, *, resume: bool = False) -> Path:
             "device": _device(),
         },
         "onnx": {"fp32_largest_logit_difference": difference},
-        "data": data.summary(),
+        # What the base learned from before, the model learned from, too.
+        "data": earlier_stage(config.base.name).get("data", {}) | data.summary(),
         "leakage": data.leakage.summary(),
         "environment": environment,
         "config": config.to_yaml(),
@@ -303,6 +304,9 @@ def _describe_model(folder: Path, metrics: Mapping[str, Any], data: Data) -> Non
     write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
     (folder / "README.md").write_text(render_card(metrics), "utf-8")
     learned = {text_hash(s.text) for s in data.all("train") if "soft_label" not in s.extra}
+    before = Path(metrics["config"]["base"]["name"]) / LEARNED
+    if before.is_file():
+        learned.update(before.read_text("utf-8").split())
     (folder / LEARNED).write_text("".join(f"{each}\n" for each in sorted(learned)), "utf-8")
     write_manifest(folder)
 
