@@ -186,7 +186,7 @@ def test_a_second_stage_tells_what_the_first_one_learned(tiny_run, tiny_table, t
     rows = [{**row, "text": f"Later: {row['text']}"} for row in map(json.loads, tiny_table.open())]
     table = tmp_path / "later.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = train(tiny_config(first, table, tmp_path / "second", **{"fit.epochs": 1}))
+    run = train(tiny_config(first, table, tmp_path / "second", "fit.epochs=1"))
     settings = json.loads((run / "model" / "detente.json").read_text())
     assert settings["base_model"] == json.loads((first / "detente.json").read_text())["base_model"]
     learned = [set((m / "learned.txt").read_text().split()) for m in (first, run / "model")]
