@@ -21,6 +21,7 @@ from detente.scoring import score as score_files
 from detente.shards import beside
 from detente.statement import Statement
 from detente.states import State, candidates
+from detente.summary import summarise
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -111,6 +112,9 @@ def read(
     text: Text = None,
     source: Source = None,
     file: File = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Add how often each tone is taken toward each state.")
+    ] = False,
     model: Model = hub.DEFAULT,
     as_json: AsJson = False,
 ) -> None:
@@ -124,6 +128,10 @@ def read(
         typer.echo("No state is named in the text.")
         return
     _show(predictions, as_json, classifier.name)
+    if summary and not as_json:
+        for each in summarise(predictions):
+            counts = ", ".join(f"{number} {label}" for label, number in each.counts.items())
+            typer.echo(f"{each.target}: {counts}; mean score {each.score:+.2f}")
 
 
 @app.command()
