@@ -275,7 +275,7 @@ def _days(dates: pd.Series) -> npt.NDArray[np.int64]:
                 got=str(value),
                 expected="the day on which it was said",
             )
-    return days[codes]
+    return np.asarray(days[codes])
 
 
 def _day(value: object) -> int:
