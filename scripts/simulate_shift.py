@@ -189,7 +189,10 @@ def one_series(cell: Cell, critical: float, seed: int) -> dict[str, Any]:
         "any_change": found.found or found.trend is not None,
         "date_error": abs((change.date - as_date(day)).days) if change else None,
         "date_held": change.interval[0] <= as_date(day) <= change.interval[1] if change else None,
-        "effect_held": effect.low <= cell.effect <= effect.high if effect else None,
+        # Of a trend, the change at some date has no true size.
+        "effect_held": effect.low <= cell.effect <= effect.high
+        if effect and not cell.trend
+        else None,
         "effect_width": effect.high - effect.low if effect else None,
         "sup_t": bool(sup_t(scores) > critical),
         "pelt": pelt(scores),
