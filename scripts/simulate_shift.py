@@ -5,7 +5,7 @@ would label them, and reports for each cell of the design: how often a shift is 
 alarms where there is none, power where there is one), how often the 90 % set holds the date and
 the 90 % interval the effect, and the median error of the date; beside it what ruptures (PELT,
 default penalty) and a sup-t test call on the same series. Cells that are done are not done
-again. Writes docs/simulation.md and docs/images/simulation.png.
+again. Writes docs/simulation.md.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def summary(cell: Cell, results: list[dict[str, Any]]) -> dict[str, Any]:
 def run_cell(cell: Cell, series: int, processes: int) -> dict[str, Any]:
     """Returns the figures of a cell, from disk where they are there."""
     path = DONE / f"{cell.name.replace(' ', '_')}-{series}.json"
-    if path.is_file():
-        return dict(json.loads(path.read_text("utf-8")))
+    if path.is_file() and (made := json.loads(path.read_text("utf-8")))["cell"] == asdict(cell):
+        return dict(made)
     work = partial(one_series, cell, critical_value(cell))
     with ProcessPoolExecutor(processes) as pool:
         rows = pool.map(work, range(series), chunksize=max(series // 50, 1))

@@ -93,6 +93,26 @@ def test_takes_files_tables_and_statements_alike(tmp_path):
     assert shift(path, confusion=GOOD).to_dict() == expected
 
 
+def test_a_scored_csv_file_gives_the_same_answer_and_names_its_rows(tmp_path):
+    table = rows(documents=40)
+    path = tmp_path / "rows.csv"
+    pd.DataFrame(table).to_csv(path, index=False)
+    expected = shift(table, confusion=GOOD)
+    assert shift(path, confusion=GOOD).to_dict()["effect"] == expected.to_dict()["effect"]
+    table[7] |= {"date": ""}
+    pd.DataFrame(table).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"rows\.csv, row 8: date is missing"):
+        shift(path, confusion=GOOD)
+
+
+def test_a_place_is_that_of_the_row_and_not_of_the_selection():
+    table = rows(documents=40)
+    table[0] |= {"target": "FRA"}
+    table[7] |= {"label": "angry"}
+    with pytest.raises(InputError, match="row 7: .*angry"):
+        shift(table, target="USA", confusion=GOOD)
+
+
 def test_a_person_s_labels_are_taken_as_true_and_said_so():
     table = [{k: v for k, v in row.items() if k != "score"} for row in rows(documents=40)]
     found = shift(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from detente.dated import read_table, select
 from detente.errors import InputError, MissingExtraError
 from detente.findings import Estimate, Shift, draw_tone, estimate
 from detente.prevalence import Confusion
-from detente.shifts import SIGNIFICANCE, change_at, prepare, shift
+from detente.shifts import SIGNIFICANCE, Prepared, answer, change_at, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,20 +138,14 @@ def compare(
     if not pairs:
         raise InputError("there are no pairs", expected="sources and targets")
     table = read_table(rows)
+
+    def prepared(pair: Pair) -> Prepared:
+        return prepare(select(table, *pair, start, end), model, confusion, progress=progress)
+
+    ready = [prepared(pair) for pair in pairs]
     shifts = [
-        shift(
-            table,
-            source=source,
-            target=target,
-            start=start,
-            end=end,
-            trends=trends,
-            model=model,
-            confusion=confusion,
-            seed=seed,
-            progress=progress,
-        )
-        for source, target in pairs
+        replace(answer(each, trends=trends, seed=seed), source=source, target=target)
+        for each, (source, target) in zip(ready, pairs, strict=True)
     ]
     tested = [i for i, s in enumerate(shifts) if s.p_value is not None]
     adjusted: list[float | None] = [None] * len(shifts)
@@ -161,11 +155,10 @@ def compare(
             adjusted[i] = float(p)
     differences: list[Estimate | None] = [None] * len(shifts)
     if control is not None:
-        beside = prepare(select(table, *control, start, end), model, confusion, progress=progress)
-        for i, (pair, found) in enumerate(zip(pairs, shifts, strict=True)):
+        beside = prepared(control)
+        for i, (own, found) in enumerate(zip(ready, shifts, strict=True)):
             if found.changes:
                 main = max(found.changes, key=lambda c: abs(c.effect.value))
-                own = prepare(select(table, *pair, start, end), model, confusion)
                 rng = np.random.default_rng(seed)
                 rates = own.confusion.draw(_DRAWS, rng)
                 moved = [change_at(p.timeline, rates, main.date, rng) for p in (own, beside)]

@@ -39,7 +39,8 @@ def read_table(rows: Any) -> pd.DataFrame:  # noqa: ANN401 (a file, a table, row
             with the columns of :data:`detente.statement.COLUMNS`.
 
     Returns:
-        A table with the columns of the rows, and ``day`` (days since 1970-01-01).
+        A table with the columns of the rows, and ``day`` (days since 1970-01-01). Its index says
+        where each row stands, for messages: files count from one, what is in memory from zero.
 
     Raises:
         MissingExtraError: pandas is not installed.
@@ -50,11 +51,17 @@ def read_table(rows: Any) -> pd.DataFrame:  # noqa: ANN401 (a file, a table, row
     except ImportError as error:
         raise MissingExtraError.of("the analysis of shifts", "analysis") from error
     if isinstance(rows, str | Path):
-        table = pd.DataFrame.from_records([row for _, row in read_rows(Path(rows))])
-    elif isinstance(rows, pd.DataFrame):
-        table = rows.reset_index(drop=True)
+        numbered = list(read_rows(Path(rows)))
+        table = pd.DataFrame.from_records([row for _, row in numbered])
+        # CSV has no other way to write that a cell is empty.
+        table = table.replace("", None)
+        table.index = pd.Index([f"{rows}, row {number}" for number, _ in numbered])
     else:
-        table = pd.DataFrame.from_records([_as_row(i, row) for i, row in enumerate(rows)])
+        if isinstance(rows, pd.DataFrame):
+            table = rows.copy(deep=False)
+        else:
+            table = pd.DataFrame.from_records([_as_row(i, row) for i, row in enumerate(rows)])
+        table.index = pd.Index([f"row {position}" for position in range(len(table))])
     if table.empty:
         raise InputError("there are no rows", expected="dated statements")
     if "date" not in table:
@@ -109,7 +116,7 @@ def select(
                 raise InputError(
                     f"no row is {'after' if after else 'before'} {limit}", expected="rows there"
                 )
-    return table.reset_index(drop=True)
+    return table
 
 
 def without_learned(table: pd.DataFrame, folder: ModelFolder) -> tuple[pd.DataFrame, int]:
@@ -122,7 +129,7 @@ def without_learned(table: pd.DataFrame, folder: ModelFolder) -> tuple[pd.DataFr
     if "text" not in table or not path.is_file():
         return table, 0
     learned = table["text"].map(text_hash).isin(path.read_text("utf-8").split())
-    return table[~learned].reset_index(drop=True), int(learned.sum())
+    return table[~learned], int(learned.sum())
 
 
 def add_labels(table: pd.DataFrame, model: str, *, progress: bool = False) -> pd.DataFrame:
@@ -136,12 +143,17 @@ def add_labels(table: pd.DataFrame, model: str, *, progress: bool = False) -> pd
         if wrong.any():
             raise InputError(
                 "a score is outside [-1, 1]",
-                where=f"row {int(np.flatnonzero(wrong)[0])}",
+                where=table.index[wrong][0],
                 got=table["score"][wrong].iloc[0],
                 expected="P(conciliatory) - P(critical)",
             )
     if "label" in table and table["label"].notna().all():
-        names = {value: parse_label(value) for value in table["label"].unique()}
+        names = {}
+        for value in table["label"].unique():
+            try:
+                names[value] = parse_label(value)
+            except InputError as error:
+                raise error.at(table.index[table["label"] == value][0]) from None
         return table.assign(label=table["label"].map(names))
     if all(name in table for name in _PROBABILITIES):
         best = table[list(_PROBABILITIES)].to_numpy(dtype=float)
@@ -258,20 +270,19 @@ def _days(dates: pd.Series) -> npt.NDArray[np.int64]:
     today = _day(dt.date.today())
     days = np.empty(len(values), dtype=np.int64)
     for i, value in enumerate(values):
-        where = f"row {int(np.argmax(codes == i))}"
         try:
             days[i] = _day(value)
         except (ValueError, TypeError):
             raise InputError(
                 "date is missing or not an ISO date",
-                where=where,
+                where=dates.index[codes == i][0],
                 got=None if value is pd.NaT or value is None else value,
                 expected="year-month-day, such as 2025-02-14, in every row",
             ) from None
         if days[i] > today:
             raise InputError(
                 "the date lies in the future",
-                where=where,
+                where=dates.index[codes == i][0],
                 got=str(value),
                 expected="the day on which it was said",
             )

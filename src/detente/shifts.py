@@ -107,9 +107,17 @@ def shift(
         raise InputError("unknown period", got=period, expected="auto, " + ", ".join(_PERIODS))
     table = select(read_table(rows), source, target, start, end)
     prepared = prepare(table, model, confusion, progress=progress)
+    found = answer(prepared, period=period, trends=trends, seed=seed)
+    return replace(found, source=source, target=target)
+
+
+def answer(
+    prepared: Prepared, *, period: Period = "auto", trends: bool = True, seed: int = 0
+) -> Shift:
+    """Answers for rows that are prepared; the arguments are those of :func:`shift`."""
     rng = np.random.default_rng(seed)
     found, main = _measure(prepared.timeline, prepared.confusion, trends, rng)
-    found = replace(found, source=source, target=target, notes=prepared.notes)
+    found = replace(found, notes=prepared.notes)
     if main is None:
         return found
     table, document, drawn = prepared.table, prepared.document, prepared.confusion.draw
@@ -248,7 +256,7 @@ def _measure(
         )
     else:
         verdict = "no shift found" + (f", gradual trend toward {trend.direction}" if trend else "")
-    answer = Shift(
+    result = Shift(
         verdict=verdict,
         changes=tuple(m.change for m in moves) if shifted else (),
         before=main.before,
@@ -259,7 +267,7 @@ def _measure(
         null=found.test.null,
         trend=trend,
     )
-    return answer, main
+    return result, main
 
 
 def _no_answer(reason: str) -> Shift:
