@@ -91,8 +91,8 @@ def shift(
         start: The first day of the window.
         end: Its last day.
         period: Length of the periods of the series; ``"auto"`` goes by how dense they are.
-        trends: A step must also be told from a gradual trend. That takes about four times as
-            many documents; without it a long drift is called a shift.
+        trends: A step must also be told from a gradual trend. For a step in the middle that takes,
+            in theory, four times as many documents; without it a long drift is called a shift.
         model: The model that scores, or that scored: its confusion counts are used.
         confusion: Other confusion counts.
         seed: Of all draws: the same rows and seed give the same answer.
