@@ -22,8 +22,8 @@ def share_of_calls(kind, *, trends=True, repeats=20):
     for seed in range(repeats):
         rng = np.random.default_rng((11, seed))
         counts, days = series(kind, rng)
-        found = step_test(counts, days, least=5, series=199, trends=trends, rng=rng)
-        calls.append(found.p_value <= 0.05)
+        found = step_test(counts, days, least=5, series=199, rng=rng)
+        calls.append(found.p_value(trends=trends) <= 0.05)
     return np.mean(calls)
 
 
@@ -45,8 +45,49 @@ def test_a_trend_has_the_slope_that_was_put_in():
     rng = np.random.default_rng(12)
     counts, days = series("trend", rng, documents=4000)
     found = step_test(counts, days, least=5, series=99, rng=rng)
-    assert found.null == "linear"
+    assert found.null(trends=True) == "linear"
+    assert found.null(trends=False) == "constant"
+    assert found.p_of_line <= 0.05
+    assert found.line > found.step
     assert found.slope == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_season_is_seen_and_not_taken_for_a_trend():
+    rng = np.random.default_rng(13)
+    counts, days = series("season", rng)
+    found = step_test(counts, days, least=5, series=99, rng=rng)
+    assert found.season
+    assert found.null(trends=False) == "annual"
+    assert found.p_of_line > 0.05
+
+
+@pytest.mark.parametrize("kind", ["step", "trend", "season"])
+def test_what_line_and_step_explain_is_what_least_squares_says(kind):
+    counts, days = series(kind, np.random.default_rng(14))
+    found = step_test(counts, days, least=195, series=9, rng=np.random.default_rng(0))
+    weights = counts.sum(axis=1)
+    tones = (counts[:, 2] - counts[:, 0]) / weights
+    columns = [np.ones(len(days))]
+    if found.season:
+        columns += [np.sin(2 * np.pi * days / 365.25), np.cos(2 * np.pi * days / 365.25)]
+    steps = [np.arange(len(days)) >= b for b in range(195, 206) if days[b] > days[b - 1]]
+    variance = np.mean(np.diff(tones) ** 2 / (1 / weights[1:] + 1 / weights[:-1]))
+
+    def left(*more):
+        design = np.column_stack([*columns, *more])
+        root = np.sqrt(weights)
+        slopes, *_ = np.linalg.lstsq(root[:, None] * design, root * tones, rcond=None)
+        return (weights * (tones - design @ slopes) ** 2).sum() / variance
+
+    assert found.line == pytest.approx(left() - left(days))
+    assert found.step == pytest.approx(max(left() - left(s) for s in steps))
+    assert found.beyond == pytest.approx(max(left(days) - left(days, s) for s in steps))
+
+
+def test_labels_that_never_differ_say_nothing():
+    counts = np.tile([0.0, 2.0, 0.0], (30, 1))
+    found = step_test(counts, np.arange(30), least=5, series=99, rng=np.random.default_rng(0))
+    assert found.p_value(trends=True) == found.p_value(trends=False) == 1.0
 
 
 def test_one_day_has_no_boundary():

@@ -4,14 +4,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
-from detente.segments import MOST_CHANGES, PRIOR_OF_CHANGES, log_evidence, segment
+from detente.segments import MOST_CHANGES, PRIOR_OF_CHANGES, segment
+
+SCORES = np.array([-1.0, 0.0, 1.0])
+
+
+def log_evidence(segment_counts, whole):
+    """How much likelier the sum of the tones is if the segment has a mean of its own."""
+    shares = (whole + 1) / (whole + 1).sum()
+    mean = shares @ SCORES
+    variance = shares @ SCORES**2 - mean**2
+    n = segment_counts.sum()
+    apart = segment_counts @ SCORES - n * mean
+    own, common = n * variance * (1 + n / 10), n * variance
+    return norm.logpdf(apart, scale=np.sqrt(own)) - norm.logpdf(apart, scale=np.sqrt(common))
 
 
 def by_hand(counts, sizes, least):
     """The posterior by listing every set of boundaries."""
     blocks = len(counts)
-    prior_of_shares = 20 * (counts.sum(axis=0) + 1) / (counts.sum(axis=0) + 1).sum()
     found = {}
     for k in range(MOST_CHANGES + 1):
         for cut in combinations(range(1, blocks), k):
@@ -19,11 +32,12 @@ def by_hand(counts, sizes, least):
             if k and min(sizes[part].sum() for part in parts) < least:
                 continue
             evidence = sum(
-                log_evidence(counts[part].sum(axis=0), prior_of_shares) for part in parts
+                log_evidence(counts[part].sum(axis=0), counts.sum(axis=0)) for part in parts
             )
             found.setdefault(k, {})[cut] = np.exp(evidence)
     halves = {k: 0.5**k for k in found if k}
-    weight = {0: 0.5} | {k: 0.5 * w / sum(halves.values()) for k, w in halves.items()}
+    share = PRIOR_OF_CHANGES / sum(halves.values())
+    weight = {0: 1 - PRIOR_OF_CHANGES} | {k: share * w for k, w in halves.items()}
     joint = {
         cut: weight[k] * value / len(cuts)
         for k, cuts in found.items()
@@ -34,7 +48,9 @@ def by_hand(counts, sizes, least):
 
 
 @given(
-    st.lists(st.lists(st.integers(0, 6), min_size=3, max_size=3), min_size=4, max_size=7),
+    st.lists(
+        st.lists(st.integers(0, 6), min_size=3, max_size=3).filter(any), min_size=4, max_size=7
+    ),
     st.integers(1, 2),
 )
 @settings(max_examples=40, deadline=None)
@@ -52,6 +68,11 @@ def test_the_posterior_is_that_of_listing_every_segmentation(counts, least):
         for b, probability in enumerate(place):
             share = sum(v for cut, v in same.items() if cut[i] == b) / sum(same.values())
             assert probability == pytest.approx(share, abs=1e-9)
+
+
+def test_a_change_that_leaves_the_mean_tone_is_no_evidence():
+    counts = np.repeat([[3.0, 4.0, 3.0], [1.0, 8.0, 1.0]], 30, axis=0)
+    assert segment(counts, np.ones(60), least=5).any_change < PRIOR_OF_CHANGES
 
 
 def test_finds_two_changes_where_they_are():

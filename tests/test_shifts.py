@@ -70,10 +70,22 @@ def test_without_a_step_there_is_none():
 
 def test_the_same_rows_and_seed_give_the_same_answer_in_any_order():
     table = rows(documents=60)
-    assert shift(table, confusion=GOOD).to_dict() == shift(table, confusion=GOOD).to_dict()
-    found = shift(table[::-1], confusion=GOOD)
-    assert found.verdict == shift(table, confusion=GOOD).verdict
-    assert found.probability == pytest.approx(shift(table, confusion=GOOD).probability, abs=1e-9)
+    expected = shift(table, confusion=GOOD).to_dict()
+    assert shift(table, confusion=GOOD).to_dict() == expected
+    for same in (table[::-1], sorted(table, key=lambda row: row["text"])):
+        found = shift(same, confusion=GOOD).to_dict()
+        for name in ("verdict", "probability", "p_value", "effect", "series"):
+            assert found[name] == expected[name]
+
+
+def test_a_step_that_may_be_a_trend_is_one_where_trends_are_not_asked_about():
+    table = rows(documents=80, effect=0.5, seed=3)
+    strict, free = shift(table, confusion=GOOD), shift(table, confusion=GOOD, trends=False)
+    assert strict.verdict.startswith("not enough data: the tone moved toward conciliatory")
+    assert "from a gradual trend" in strict.verdict
+    assert not strict.changes
+    assert free.verdict.startswith("shift toward conciliatory")
+    assert free.p_value <= 0.05 < strict.p_value == free.p_line
 
 
 def test_classifier_errors_widen_the_effect_and_undo_its_attenuation():
@@ -147,7 +159,7 @@ def test_another_mix_of_series_is_noted():
     ("table", "word"),
     [
         (rows(documents=8), "8 documents, and at least 20"),
-        (rows(documents=25), "would show in about"),
+        (rows(documents=25, effect=0.0), "would show in about"),
         ([row | {"date": "2001-01-01"} for row in rows(documents=60)], "of one day"),
     ],
 )

@@ -194,10 +194,12 @@ def documents_of(table: pd.DataFrame) -> tuple[Timeline, npt.NDArray[np.int64], 
     import pandas as pd
 
     if "doc_id" in table and table["doc_id"].notna().all():
-        document = pd.factorize(table["doc_id"])[0]
+        names = table["doc_id"].astype(str)
     else:
         speakers = table["speaker"].fillna("") if "speaker" in table else ""
-        document = pd.factorize(table["day"].astype(str) + "\0" + speakers)[0]
+        names = table["day"].astype(str) + "\0" + speakers
+    # Sorted: the order of documents of one day must not depend on that of the rows.
+    document = pd.factorize(names, sort=True)[0]
     count = int(document.max()) + 1
     repeated = np.zeros(len(table), dtype=bool)
     if "text" in table:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Direction = Literal["conciliatory", "critical"]
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 
 COVERAGE: Final = 0.9
 """Of all intervals."""
@@ -78,7 +78,8 @@ class Change:
     Attributes:
         date: The day of the first document of the new segment, at the most probable boundary.
         interval: First and last day of the smallest set of days that holds the change with
-            probability 0.9, given that there is one.
+            probability 0.9, given that there is one. It reaches back to the day after the
+            document before: the tone may have changed on any day since.
         direction: Where the tone moved.
         probability: Posterior probability of that direction.
         effect: Change of the mean tone, in [−2, 2].
@@ -138,7 +139,9 @@ class Shift:
         probability: Posterior probability of at least one change.
         p_value: Against the best explanation without a step.
         null: That explanation.
-        trend: A gradual change, where that explains the series better than none.
+        p_line: Against a gradual trend, also where trends were not asked about.
+        trend: A gradual change, where a line explains the series better than chance (p ≤ 0.05)
+            and no step is called.
         series: The tone in each period.
         notes: What a reader must know: merged documents, mixed strata, assumptions.
         evidence: Statements before and after the most probable change: rows with ``when``
@@ -155,6 +158,7 @@ class Shift:
     probability: float | None = None
     p_value: float | None = None
     null: str | None = None
+    p_line: float | None = None
     trend: Trend | None = None
     series: tuple[PeriodTone, ...] = ()
     notes: tuple[str, ...] = ()

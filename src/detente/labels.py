@@ -39,10 +39,10 @@ def parse_label(value: object) -> Label:
 
 
 def tone_score(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Returns P(conciliatory) − P(critical), in [−1, 1].
+    """Returns P(conciliatory) − P(critical), in [−1, 1]; of counts, the sum of their tones.
 
     Args:
-        probabilities: Shape (..., 3), in label order, each row summing to one.
+        probabilities: Shape (..., 3), in label order, each row summing to one; or counts.
 
     Returns:
         Shape (...).

@@ -1,10 +1,11 @@
 """Is it a step, or what a trend, a season and chance make anyway? A test by block bootstrap.
 
-Shares of labels are regressed on what can move them without a step: nothing, a linear trend, an
-annual cycle, or both. The statistic asks how much better a step at some boundary explains what
-is left (the exponential average of Andrews and Ploberger, Econometrica 62, 1994). Its
-distribution without a step comes from series made of the regression and of its residuals, drawn
-in blocks of neighbouring documents (Künsch, Annals of Statistics 17, 1989), so that dependence
+The mean tone of documents is regressed on what can move it without a step: nothing or an annual
+cycle, and either with a line. The statistic asks how much a step at some boundary explains (the
+exponential average of Andrews and Ploberger, Econometrica 62, 1994), and against a line: how much
+more than the line does (Cox, Journal of the Royal Statistical Society B 24, 1962). Its
+distribution without a step comes from series made of the regression and of residuals, drawn in
+blocks of neighbouring documents (Künsch, Annals of Statistics 17, 1989), so that dependence
 between neighbours is not taken for a step.
 """
 
@@ -16,6 +17,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from detente.labels import tone_score
+
 Floats = npt.NDArray[np.float64]
 Null = Literal["constant", "linear", "annual", "linear and annual"]
 
@@ -23,42 +26,42 @@ _YEAR: Final = 365.25
 _LEAST_YEARS: Final = 2.0
 _MOST_UNITS: Final = 2000
 _MOST_BOUNDARIES: Final = 60
-_RESPONSES: Final = (0, 2)
-"""Shares that are regressed: critical and conciliatory; neutral is the rest."""
 _LEAST_SPREAD: Final = 0.02
-_SCALE: Final = 10 * _YEAR
 
 
 @dataclass(frozen=True, slots=True)
 class NullTest:
-    """The test of a step against the best explanation without one.
+    """The test of a step against explanations without one.
 
     Attributes:
-        null: What explains the series best without a step.
-        p_value: Share of series without a step that look as much like one, in (0, 1].
-        slope: Change of the mean tone a year by the linear trend, where there is one in the null.
+        season: An annual cycle is part of every explanation.
+        p_none: Share of series without any step or trend that look as much like a step, in (0, 1].
+        p_line: Share of series with a line in place of a step that look as much like a step.
+        p_of_line: Share of series without any step or trend that look as much like a line.
+        slope: Change of the mean tone a year by the line.
+        step: What the best step explains, a chi-square.
+        line: What the line explains, a chi-square.
+        beyond: What the best step explains besides the line, a chi-square.
     """
 
-    null: Null
-    p_value: float
-    slope: float | None
+    season: bool
+    p_none: float
+    p_line: float
+    p_of_line: float
+    slope: float
+    step: float
+    line: float
+    beyond: float
 
+    def p_value(self, *, trends: bool) -> float:
+        """Returns the larger p-value: a step has to beat every explanation without one."""
+        return max(self.p_none, self.p_line) if trends else self.p_none
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """A weighted regression of both shares on one design, for many series at once.
-
-    Attributes:
-        gram: Shape (series, columns, columns).
-        residuals: Shape (series, units, 2), times the unit's weight.
-        gain: Shape (series,): what the design explains beyond a constant, a chi-square.
-        slopes: Shape (series, columns, 2).
-    """
-
-    gram: Floats
-    residuals: Floats
-    gain: Floats
-    slopes: Floats
+    def null(self, *, trends: bool) -> Null:
+        """Returns the explanation without a step that came nearest."""
+        if trends and self.p_line >= self.p_none:
+            return "linear and annual" if self.season else "linear"
+        return "annual" if self.season else "constant"
 
 
 def step_test(
@@ -67,7 +70,6 @@ def step_test(
     *,
     least: int,
     series: int,
-    trends: bool = True,
     rng: np.random.Generator,
 ) -> NullTest | None:
     """Tests for a step in a sequence of documents.
@@ -77,33 +79,49 @@ def step_test(
         days: Shape (documents,).
         least: Documents on either side of a boundary.
         series: How many series without a step to draw.
-        trends: A linear trend is an explanation, too.
         rng: Draws.
 
     Returns:
         ``None`` where no step could stand anywhere.
     """
     units, times, least = _units(counts, days, least)
-    weights = units.sum(axis=1)
-    shares = units[:, _RESPONSES] / weights[:, None]
-    precision: Floats = np.asarray(np.linalg.pinv(_covariance(shares, weights)), np.float64)
-    designs = _designs(times, weights)
     boundaries = _boundaries(len(units), least, times)
     if not len(boundaries):
         return None
-    if not trends:
-        designs = {null: design for null, design in designs.items() if "linear" not in null}
-    tests = {
-        null: _p_value(designs[null], shares, weights, precision, boundaries, series, rng)
-        for null in _explanations(designs, shares, weights, precision)
-    }
-    null = max(tests, key=lambda n: tests[n])
-    p_value = tests[null]
-    fit = _regress(designs[null], shares[None], weights[None], precision)
-    slope = None
-    if "linear" in null:
-        slope = float(fit.slopes[0][1] @ np.array([-1.0, 1.0]) / _SCALE * _YEAR)
-    return NullTest(null, p_value, slope)
+    root = np.sqrt(units.sum(axis=1))
+    deviation = _deviation(tone_score(units) / root**2, root)
+    if deviation == 0:
+        return NullTest(False, p_none=1, p_line=1, p_of_line=1, slope=0, step=0, line=0, beyond=0)
+    # So scaled, each document's tone has a variance of one.
+    tones = tone_score(units) / root / deviation
+    line = (root * (times - times.mean()))[:, None]
+    steps = root[:, None] * (np.arange(len(units))[:, None] >= boundaries)
+    base = _base(tones, root, line, steps, times)
+    with_line = np.column_stack([base, _besides(base, line)])
+    along, toward = with_line[:, -1:], _besides(base, steps)
+
+    of_line, of_steps = _squares(tones, along)[0], _squares(tones, toward)
+    # What a real step would add to the residuals must not be drawn as if it were chance.
+    best = steps[:, [of_steps.argmax()]]
+    everything = np.column_stack([with_line, _besides(with_line, best)])
+    residuals = tones - everything @ (everything.T @ tones)
+    residuals *= np.sqrt(len(tones) / max(len(tones) - everything.shape[1], 1))
+    drawn = residuals[_blocks(len(tones), _block_length(residuals), series, rng)]
+
+    none = base @ (base.T @ tones) + drawn
+    lines = with_line @ (with_line.T @ tones) + drawn
+    of_step = _average(of_steps)
+    more = 2 * _average(_squares(lines, toward)) - _squares(lines, along)[:, 0]
+    return NullTest(
+        season=base.shape[1] > 1,
+        p_none=_share(_average(_squares(none, toward)) >= of_step),
+        p_line=_share(more >= 2 * of_step - of_line),
+        p_of_line=_share(_squares(none, along)[:, 0] >= of_line),
+        slope=float((along.T @ tones)[0] / (along.T @ line)[0, 0] * deviation * _YEAR),
+        step=float(of_steps.max()),
+        line=float(of_line),
+        beyond=float(_squares(tones, _besides(with_line, steps)).max()),
+    )
 
 
 def _units(counts: Floats, days: npt.NDArray[np.int64], least: int) -> tuple[Floats, Floats, int]:
@@ -112,34 +130,6 @@ def _units(counts: Floats, days: npt.NDArray[np.int64], least: int) -> tuple[Flo
     starts = np.arange(0, len(counts), together)
     units = np.add.reduceat(counts, starts, axis=0)
     return units, days[starts].astype(np.float64), -(-least // together)
-
-
-def _covariance(shares: Floats, weights: Floats) -> Floats:
-    """Returns the covariance of the shares of one statement, shape (2, 2), from neighbours.
-
-    Differences of neighbours hardly know of steps, trends and seasons (von Neumann, Annals of
-    Mathematical Statistics 12, 1941).
-    """
-    scale = np.sqrt(1 / weights[1:] + 1 / weights[:-1])
-    differences = np.diff(shares, axis=0) / scale[:, None]
-    return np.asarray(differences.T @ differences / len(differences))
-
-
-def _designs(times: Floats, weights: Floats) -> dict[Null, Floats]:
-    """Returns the columns of each explanation without a step, shape (units, columns)."""
-    constant = np.ones(len(times))
-    linear = (times - times.mean()) / _SCALE
-    phase = 2 * np.pi * times / _YEAR
-    annual = np.column_stack([np.sin(phase), np.cos(phase)])
-    designs: dict[Null, Floats] = {"constant": constant[:, None]}
-    if np.ptp(times) > 0:
-        designs["linear"] = np.column_stack([constant, linear])
-    # Speeches of one week in every year say nothing of the seasons.
-    spread = np.linalg.eigvalsh(np.cov(annual.T, aweights=weights))[0]
-    if np.ptp(times) >= _LEAST_YEARS * _YEAR and spread > _LEAST_SPREAD:
-        designs["annual"] = np.column_stack([constant, annual])
-        designs["linear and annual"] = np.column_stack([constant, linear, annual])
-    return designs
 
 
 def _boundaries(units: int, least: int, times: Floats) -> npt.NDArray[np.int64]:
@@ -151,104 +141,77 @@ def _boundaries(units: int, least: int, times: Floats) -> npt.NDArray[np.int64]:
     return inside
 
 
-def _explanations(
-    designs: dict[Null, Floats], shares: Floats, weights: Floats, precision: Floats
-) -> list[Null]:
-    """Returns every explanation without a step that a step has to beat.
+def _deviation(tones: Floats, root: Floats) -> float:
+    """Returns the standard deviation of the tone of one statement, from neighbours.
 
-    A season, where the series has one by the Bayesian information criterion; with and without
-    a trend, where there is one. Every step looks like a trend of a sort, and every trend like a
-    step: a test against the better of both alone would take one for the other.
+    Differences of neighbours hardly know of steps, trends and seasons (von Neumann, Annals of
+    Mathematical Statistics 12, 1941).
     """
-    penalty = len(_RESPONSES) * np.log(len(shares))
-    merit = {
-        null: _regress(design, shares[None], weights[None], precision).gain[0]
-        - penalty * (design.shape[1] - 1)
-        for null, design in designs.items()
-    }
-    nulls: list[Null] = ["constant", "linear"]
-    if "annual" in max(merit, key=lambda n: merit[n]):
-        nulls = ["annual", "linear and annual"]
-    return [n for n in nulls if n in merit and (n != nulls[1] or merit[n] > merit[nulls[0]])]
+    differences = np.diff(tones) / np.hypot(1 / root[1:], 1 / root[:-1])
+    return float(np.sqrt((differences**2).mean()))
 
 
-def _p_value(
-    design: Floats,
-    shares: Floats,
-    weights: Floats,
-    precision: Floats,
-    boundaries: npt.NDArray[np.int64],
-    series: int,
-    rng: np.random.Generator,
-) -> float:
-    """Returns the share of series of one explanation that look as much like a step."""
-    fit = _regress(design, shares[None], weights[None], precision)
-    found = _gains_of_step(design, fit, weights[None], boundaries, precision)
-    expected = design @ fit.slopes[0]
-    # What a real step would add to the residuals must not be drawn as if it were chance.
-    step = np.arange(len(shares)) >= boundaries[found[0].argmax()]
-    with_step = np.column_stack([design, step])
-    whole = _regress(with_step, shares[None], weights[None], precision)
-    residuals = shares - with_step @ whole.slopes[0]
-    residuals *= np.sqrt(len(shares) / max(len(shares) - with_step.shape[1], 1))
-    source = _blocks(len(shares), _block_length(residuals, weights), series, rng)
-    again = _regress(design, expected + residuals[source], weights[source], precision)
-    without = _gains_of_step(design, again, weights[source], boundaries, precision)
-    return (1 + int((_average(without) >= _average(found)).sum())) / (series + 1)
+def _base(tones: Floats, root: Floats, line: Floats, steps: Floats, times: Floats) -> Floats:
+    """Returns what stands in every explanation, orthonormal: a constant, and a season if any.
+
+    There is a season where it explains more than the Bayesian information criterion asks for,
+    besides the better of a line and a step: either may look like part of a season.
+    """
+    constant = _orthonormal(root[:, None])
+    phase = 2 * np.pi * times / _YEAR
+    annual = np.column_stack([np.sin(phase), np.cos(phase)])
+    # Speeches of one week in every year say nothing of the seasons.
+    spread = np.linalg.eigvalsh(np.cov(annual.T, aweights=root**2))[0]
+    if np.ptp(times) < _LEAST_YEARS * _YEAR or spread <= _LEAST_SPREAD:
+        return constant
+    seasonal = _orthonormal(np.column_stack([root, root[:, None] * annual]))
+    moves = np.column_stack([line, steps])
+    explained = [
+        _squares(tones, base).sum() + _squares(tones, _besides(base, moves)).max()
+        for base in (constant, seasonal)
+    ]
+    return seasonal if explained[1] - explained[0] > 2 * np.log(len(tones)) else constant
 
 
-def _regress(design: Floats, shares: Floats, weights: Floats, precision: Floats) -> _Fit:
-    """Fits a design (units, columns) to shares (series, units, 2), weights (series, units)."""
-    gram = np.einsum("uc,su,ud->scd", design, weights, design, optimize=True)
-    moment = np.einsum("uc,su,sur->scr", design, weights, shares, optimize=True)
-    slopes = np.linalg.solve(gram, moment)
-    mean = moment[:, 0] / gram[:, 0, 0][:, None]
-    explained = np.einsum("scr,scq->srq", slopes, moment) - gram[:, :1, :1] * (
-        mean[:, :, None] * mean[:, None, :]
-    )
-    residuals = weights[..., None] * (shares - design @ slopes)
-    return _Fit(gram, residuals, np.einsum("srq,rq->s", explained, precision), slopes)
+def _orthonormal(columns: Floats) -> Floats:
+    """Returns an orthonormal basis of columns, shape (units, columns)."""
+    return np.linalg.qr(columns)[0]
 
 
-def _gains_of_step(
-    design: Floats,
-    fit: _Fit,
-    weights: Floats,
-    boundaries: npt.NDArray[np.int64],
-    precision: Floats,
-) -> Floats:
-    """Returns what a step at each boundary explains besides a design, (series, boundaries)."""
-    moved = _after(fit.residuals, boundaries)
-    weight = _after(weights[..., None], boundaries)[..., 0]
-    shared = np.stack(
-        [_after(weights[..., None] * c[:, None], boundaries)[..., 0] for c in design.T], axis=-1
-    )
-    solved = np.linalg.solve(fit.gram, shared.swapaxes(1, 2))
-    own = weight - np.einsum("sbc,scb->sb", shared, solved)
-    explained = np.einsum("sbr,rq,sbq->sb", moved, precision, moved, optimize=True)
-    return np.asarray(explained / np.maximum(own, 1e-9 * weight))
+def _besides(base: Floats, columns: Floats) -> Floats:
+    """Returns what columns add to an orthonormal base, each of length one.
+
+    Zero for a column that adds nothing.
+    """
+    rest = columns - base @ (base.T @ columns)
+    length = np.linalg.norm(rest, axis=0)
+    adds = length > 1e-6 * np.linalg.norm(columns, axis=0)
+    return np.where(adds, rest / np.where(adds, length, 1.0), 0.0)
 
 
-def _after(values: Floats, boundaries: npt.NDArray[np.int64]) -> Floats:
-    """Returns the sums from each boundary to the end: (series, boundaries, …)."""
-    upto = np.cumsum(values, axis=1)
-    return upto[:, -1:] - upto[:, boundaries - 1]
+def _squares(tones: Floats, directions: Floats) -> Floats:
+    """Returns what each direction explains of tones (…, units): a chi-square, (…, directions)."""
+    return (tones @ directions) ** 2
 
 
-def _average(gains: Floats) -> Floats:
-    """Returns the log of the mean over boundaries of exp(gain / 2), shape (series,)."""
-    half = gains / 2
-    top = half.max(axis=1)
-    return np.asarray(top + np.log(np.exp(half - top[:, None]).mean(axis=1)))
+def _average(explained: Floats) -> Floats:
+    """Returns the log of the mean over boundaries of exp(explained / 2), shape (…)."""
+    half = explained / 2
+    top = half.max(axis=-1, keepdims=True)
+    return np.asarray(top[..., 0] + np.log(np.exp(half - top).mean(axis=-1)))
 
 
-def _block_length(residuals: Floats, weights: Floats) -> int:
+def _share(as_much: npt.NDArray[np.bool_]) -> float:
+    """Returns a p-value from which of the drawn series look as much like it."""
+    return (1 + int(as_much.sum())) / (len(as_much) + 1)
+
+
+def _block_length(residuals: Floats) -> int:
     """Returns how many neighbours to draw together (Andrews, Econometrica 59, 1991, AR(1))."""
-    scores = (residuals @ np.array([-1.0, 1.0])) * np.sqrt(weights)
-    scores -= scores.mean()
-    r = float(np.clip(scores[1:] @ scores[:-1] / max(scores @ scores, 1e-12), 0.0, 0.9))
-    length = 1.1447 * (4 * r**2 * len(scores) / (1 - r**2) ** 2) ** (1 / 3)
-    return int(np.clip(round(length), 1, max(len(scores) // 5, 1)))
+    centred = residuals - residuals.mean()
+    r = float(np.clip(centred[1:] @ centred[:-1] / max(centred @ centred, 1e-12), 0.0, 0.9))
+    length = 1.1447 * (4 * r**2 * len(centred) / (1 - r**2) ** 2) ** (1 / 3)
+    return int(np.clip(round(length), 1, max(len(centred) // 5, 1)))
 
 
 def _blocks(

@@ -28,7 +28,7 @@ from detente.dated import (
 )
 from detente.errors import InputError
 from detente.findings import COVERAGE, Change, Level, PeriodTone, Shift, Trend, estimate, interval
-from detente.labels import LABELS
+from detente.labels import LABELS, tone_score
 from detente.nulls import NullTest, step_test
 from detente.prevalence import Confusion, draw_shares
 from detente.segments import PRIOR_OF_CHANGES, Segmentation, segment
@@ -55,7 +55,6 @@ _DRAWS_OF_SERIES: Final = 300
 _EXAMPLES: Final = 3
 _MOST_PERIODS: Final = 120
 _PERIODS: Final = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
-_SCORES: Final = np.array([-1.0, 0.0, 1.0])
 _CLEAR_MIX: Final = 0.3
 _OVERLAP: Final = 0.1
 
@@ -206,7 +205,7 @@ def change_at(
     effective = timeline.effective(timeline.correlation(np.flatnonzero(after)[:1]))
     sides = np.stack([effective[~after].sum(axis=0), effective[after].sum(axis=0)])
     shares = draw_shares(sides, rates, rng)
-    return np.asarray((shares[:, 1] - shares[:, 0]) @ _SCORES)
+    return np.asarray(tone_score(shares[:, 1] - shares[:, 0]))
 
 
 def measure(
@@ -233,29 +232,38 @@ def _measure(
     """Returns the answer, and the largest change or the likeliest place of one."""
     if lacking := _lacking(timeline, confusion):
         return _no_answer(lacking), None
-    found = detect(timeline, trends=trends, rng=rng)
+    found = detect(timeline, rng=rng)
     if found is None:
         return _no_answer(f"no day has {LEAST} documents on either side of it"), None
     rates = confusion.draw(_DRAWS, rng)
-    moves = _moves(timeline, found, rates, rng)
+    called = found.told(trends=trends)
+    moves = _moves(timeline, found, called, rates, rng)
     main = max(moves, key=lambda move: abs(move.change.effect.value))
-    trend = None if found.called else _trend(found.test)
-    needed = _documents_needed(timeline, found, rates)
-    shifted = found.called and main.change.probability >= POSTERIOR
+    shifted = called and main.change.probability >= POSTERIOR
+    trend = None if called else _trend(found.test)
     if shifted:
         verdict = _verdict(main.change)
-    elif found.called:
+    elif called:
         verdict = (
-            f"no shift found: the mix of labels changed about {main.change.date}, but not "
-            "clearly the mean tone"
+            f"not enough data: the labels changed about {main.change.date}, but the classifier "
+            "was tested too little to tell in which direction the tone did"
         )
-    elif needed > len(timeline):
+    elif found.changed and found.test.step >= found.test.line:
+        needed = len(timeline) * max(_ERRORS_NEEDED**2 / found.test.beyond, 1)
         verdict = (
-            f"not enough data: a change of {_NOTICEABLE} would show in about {needed} documents, "
-            f"and there are {len(timeline)}"
+            f"not enough data: the tone moved toward {main.change.direction}, but {len(timeline)} "
+            f"documents do not tell a step about {main.change.date} from a gradual trend; about "
+            f"{_rounded(needed)} would"
+        )
+    elif trend:
+        verdict = f"no shift found, gradual trend toward {trend.direction}"
+    elif (needed := _documents_needed(timeline, found, rates)) > len(timeline):
+        verdict = (
+            f"not enough data: a change of {_NOTICEABLE} would show in about {_rounded(needed)} "
+            f"documents, and there are {len(timeline)}"
         )
     else:
-        verdict = "no shift found" + (f", gradual trend toward {trend.direction}" if trend else "")
+        verdict = "no shift found"
     result = Shift(
         verdict=verdict,
         changes=tuple(m.change for m in moves) if shifted else (),
@@ -263,8 +271,9 @@ def _measure(
         after=main.after,
         effect=main.change.effect,
         probability=found.segmentation.any_change,
-        p_value=found.test.p_value,
-        null=found.test.null,
+        p_value=found.test.p_value(trends=trends),
+        null=found.test.null(trends=trends),
+        p_line=found.test.p_line,
         trend=trend,
     )
     return result, main
@@ -294,19 +303,20 @@ class Detection:
     test: NullTest
 
     @property
-    def called(self) -> bool:
-        """Whether both agree that there is a change."""
-        return self.segmentation.any_change >= POSTERIOR and self.test.p_value <= SIGNIFICANCE
+    def changed(self) -> bool:
+        """Whether posterior and test agree that there is a change, in a step or gradually."""
+        return self.segmentation.any_change >= POSTERIOR and self.test.p_none <= SIGNIFICANCE
+
+    def told(self, *, trends: bool) -> bool:
+        """Whether there is a change, and with ``trends`` one that a gradual trend is not."""
+        return self.changed and self.test.p_value(trends=trends) <= SIGNIFICANCE
 
 
-def detect(
-    timeline: Timeline, *, trends: bool = True, rng: np.random.Generator
-) -> Detection | None:
+def detect(timeline: Timeline, *, rng: np.random.Generator) -> Detection | None:
     """Looks for changes in a timeline of predicted labels.
 
     Args:
         timeline: The documents.
-        trends: A step must also be told from a gradual trend.
         rng: Draws.
 
     Returns:
@@ -322,9 +332,7 @@ def detect(
         segmentation = segment(np.add.reduceat(effective, starts), sizes, least=LEAST)
         if segmentation and segmentation.any_change > PRIOR_OF_CHANGES:
             boundaries = starts[list(segmentation.boundaries)]
-    test = step_test(
-        effective, timeline.days, least=LEAST, series=_NULL_SERIES, trends=trends, rng=rng
-    )
+    test = step_test(effective, timeline.days, least=LEAST, series=_NULL_SERIES, rng=rng)
     if segmentation is None or test is None:
         return None
     return Detection(effective, starts, segmentation, test)
@@ -344,16 +352,20 @@ class _Move:
 
 
 def _moves(
-    timeline: Timeline, found: Detection, rates: Floats, rng: np.random.Generator
+    timeline: Timeline,
+    found: Detection,
+    called: bool,
+    rates: Floats,
+    rng: np.random.Generator,
 ) -> list[_Move]:
-    """Measures each change that was found, or else the most probable single one.
+    """Measures each change that is called, or else the most probable single one.
 
     Each draw takes a place for the boundary from its posterior, confusion rates, and the true
     shares on either side.
     """
     segmentation, starts = found.segmentation, found.starts
     boundaries, places = segmentation.boundaries, segmentation.places
-    if not found.called:
+    if not called:
         places = segmentation.one[None]
         boundaries = (int(segmentation.one.argmax()),)
     upto = np.vstack(
@@ -380,8 +392,9 @@ def _moves(
                 _change(
                     shares[:, 1] - shares[:, 0],
                     as_date(timeline.days[documents[1]]),
+                    # The tone may have changed on any day since the document before.
                     (
-                        as_date(timeline.days[starts[first]]),
+                        as_date(timeline.days[starts[first] - 1] + 1),
                         as_date(timeline.days[starts[last]]),
                     ),
                 ),
@@ -395,7 +408,7 @@ def _moves(
 
 def _change(moved: Floats, date: dt.date, held: tuple[dt.date, dt.date]) -> Change:
     """Describes a change from draws of how far each share moved, shape (draws, 3)."""
-    effects = moved @ _SCORES
+    effects = tone_score(moved)
     up = float((effects > 0).mean())
     words = []
     for label, fell, rose in (
@@ -418,7 +431,7 @@ def _change(moved: Floats, date: dt.date, held: tuple[dt.date, dt.date]) -> Chan
 def _level(shares: Floats, counts: Floats) -> Level:
     """Describes a stretch from draws of its true shares, shape (draws, 3)."""
     return Level(
-        tone=estimate(shares @ _SCORES),
+        tone=estimate(tone_score(shares)),
         shares={label: estimate(shares[:, i]) for i, label in enumerate(LABELS)},
         documents=len(counts),
         sentences=int(counts.sum()),
@@ -438,7 +451,7 @@ def _verdict(change: Change) -> str:
 
 
 def _trend(test: NullTest) -> Trend | None:
-    if test.slope is None:
+    if test.p_of_line > SIGNIFICANCE:
         return None
     return Trend("conciliatory" if test.slope > 0 else "critical", test.slope)
 
@@ -478,16 +491,22 @@ def _lacking(timeline: Timeline, confusion: Confusion) -> str | None:
     return confusion.problem
 
 
-def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> int:
+def _rounded(documents: float) -> str:
+    """Returns a number of documents to two digits, upwards: more would say too much."""
+    step = 10 ** max(len(str(int(documents))) - 2, 0)
+    return f"{int(-(-documents // step) * step):,}"
+
+
+def _documents_needed(timeline: Timeline, found: Detection, rates: Floats) -> float:
     """Returns how many documents like these would show a noticeable change."""
     worth = found.effective.sum(axis=1)
-    tones = found.effective @ _SCORES / worth
+    tones = tone_score(found.effective) / worth
     spread = np.sqrt(np.cov(tones, aweights=worth))
     # What is left of a change after the classifier's errors, half of it in either tone.
-    mean = rates.mean(axis=0) @ _SCORES
+    mean = tone_score(rates.mean(axis=0))
     visible = _NOTICEABLE * (mean[-1] - mean[0]) / 2
     needed = (2 * _ERRORS_NEEDED * spread / visible) ** 2 * (worth**2).sum() / worth.sum() ** 2
-    return int(np.ceil(needed * len(timeline)))
+    return float(needed * len(timeline))
 
 
 def _mixed_strata(
@@ -560,7 +579,7 @@ def _evidence(
     scores = (
         table["score"].astype(float)
         if "score" in table
-        else table["label"].map(dict(zip(LABELS, _SCORES, strict=True)))
+        else table["label"].map(dict(zip(LABELS, tone_score(np.eye(len(LABELS))), strict=True)))
     )
     rows = table.assign(score=scores, place=document)
     sign = 1.0 if move.change.direction == "conciliatory" else -1.0
