@@ -22,7 +22,7 @@ def log_evidence(segment_counts, whole):
     return norm.logpdf(apart, scale=np.sqrt(own)) - norm.logpdf(apart, scale=np.sqrt(common))
 
 
-def by_hand(counts, sizes, least):
+def by_hand(counts, sizes, days, least):
     """The posterior by listing every set of boundaries."""
     blocks = len(counts)
     found = {}
@@ -34,14 +34,15 @@ def by_hand(counts, sizes, least):
             evidence = sum(
                 log_evidence(counts[part].sum(axis=0), counts.sum(axis=0)) for part in parts
             )
-            found.setdefault(k, {})[cut] = np.exp(evidence)
+            ways = np.prod([days[b] for b in cut])
+            found.setdefault(k, {})[cut] = np.exp(evidence), ways
     halves = {k: 0.5**k for k in found if k}
     share = PRIOR_OF_CHANGES / sum(halves.values())
     weight = {0: 1 - PRIOR_OF_CHANGES} | {k: share * w for k, w in halves.items()}
     joint = {
-        cut: weight[k] * value / len(cuts)
+        cut: weight[k] * value * ways / sum(w for _, w in cuts.values())
         for k, cuts in found.items()
-        for cut, value in cuts.items()
+        for cut, (value, ways) in cuts.items()
     }
     total = sum(joint.values())
     return {cut: value / total for cut, value in joint.items()}
@@ -57,8 +58,9 @@ def by_hand(counts, sizes, least):
 def test_the_posterior_is_that_of_listing_every_segmentation(counts, least):
     counts = np.array(counts, dtype=float)
     sizes = np.ones(len(counts))
-    found = segment(counts, sizes, least=least)
-    expected = by_hand(counts, sizes, least)
+    days = np.arange(1.0, len(counts) + 1)[::-1]
+    found = segment(counts, sizes, days, least=least)
+    expected = by_hand(counts, sizes, days, least)
     for k, probability in enumerate(found.probabilities):
         assert probability == pytest.approx(sum(v for c, v in expected.items() if len(c) == k))
     k = len(found.boundaries)

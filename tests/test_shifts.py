@@ -88,6 +88,14 @@ def test_a_step_that_may_be_a_trend_is_one_where_trends_are_not_asked_about():
     assert free.p_value <= 0.05 < strict.p_value == free.p_line
 
 
+def test_one_step_in_more_days_than_blocks_is_one_change_on_its_day():
+    found = shift(rows(documents=3000, sentences=1), confusion=GOOD)
+    (change,) = found.changes
+    middle = START + dt.timedelta(365 * 4)
+    assert abs(change.date - middle) < dt.timedelta(15)
+    assert change.interval[1] - change.interval[0] < dt.timedelta(40)
+
+
 def test_classifier_errors_widen_the_effect_and_undo_its_attenuation():
     table = rows()
     perfect = shift(table, confusion=Confusion.perfect())

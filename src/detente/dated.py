@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,8 @@ STRATA: Final = ("language", "series", "genre")
 """Columns on which a classifier's errors may depend."""
 
 _PROBABILITIES: Final = tuple(f"p_{label}" for label in LABELS)
+
+_ROWS_AT_A_TIME: Final = 50_000
 
 # A sentence in more documents than this is a formula, and no sign that they are copies.
 _FORMULA: Final = 20
@@ -51,11 +54,14 @@ def read_table(rows: Any) -> pd.DataFrame:  # noqa: ANN401 (a file, a table, row
     except ImportError as error:
         raise MissingExtraError.of("the analysis of shifts", "analysis") from error
     if isinstance(rows, str | Path):
-        numbered = list(read_rows(Path(rows)))
-        table = pd.DataFrame.from_records([row for _, row in numbered])
+        numbered, parts = read_rows(Path(rows)), []
+        # In parts: a mapping for each row takes several times what its cells do.
+        while part := list(islice(numbered, _ROWS_AT_A_TIME)):
+            places = [f"{rows}, row {number}" for number, _ in part]
+            parts.append(pd.DataFrame.from_records([row for _, row in part], index=places))
+        table = pd.concat(parts) if parts else pd.DataFrame()
         # CSV has no other way to write that a cell is empty.
         table = table.replace("", None)
-        table.index = pd.Index([f"{rows}, row {number}" for number, _ in numbered])
     else:
         if isinstance(rows, pd.DataFrame):
             table = rows.copy(deep=False)

@@ -8,7 +8,7 @@ of all three shares was tried first: it spends evidence on changes that leave th
 it is, and found fewer of those that do not (``docs/shift.md``).
 
 The prior says: none, one and several changes are equally probable, each further change half as
-probable as the one before, and every allowed set of boundaries alike.
+probable as the one before, and every allowed set of days to change on alike.
 
 Counts may be fractions: what counts is how many independent statements they are worth.
 """
@@ -60,12 +60,16 @@ class Segmentation:
         return float(self.probabilities[1:].sum())
 
 
-def segment(counts: Floats, sizes: Floats, *, least: float) -> Segmentation | None:
+def segment(
+    counts: Floats, sizes: Floats, days: Floats | None = None, *, least: float
+) -> Segmentation | None:
     """Returns the posterior over segmentations of a sequence of blocks.
 
     Args:
         counts: Shape (blocks, labels), effective counts.
         sizes: Shape (blocks,), documents in each block.
+        days: Shape (blocks,), days that each block holds: a boundary before it stands for a
+            change on any of them. One each unless given.
         least: Documents that a segment has at least.
 
     Returns:
@@ -74,6 +78,9 @@ def segment(counts: Floats, sizes: Floats, *, least: float) -> Segmentation | No
     evidence = _evidence_of_segments(counts, sizes, least)
     most = 0
     allowed = np.where(np.isfinite(evidence), 0.0, -np.inf)
+    if days is not None:
+        evidence[1:-1] += np.log(days[1:, None])
+        allowed[1:-1] += np.log(days[1:, None])
     ahead, ways = _forward(evidence), _forward(allowed)
     while most < MOST_CHANGES and np.isfinite(ways[most + 1][-1]):
         most += 1
@@ -83,7 +90,7 @@ def segment(counts: Floats, sizes: Floats, *, least: float) -> Segmentation | No
     prior = 0.5**numbers
     prior[1:] *= PRIOR_OF_CHANGES / prior[1:].sum()
     prior[0] = 1 - PRIOR_OF_CHANGES
-    # Every allowed set of k boundaries is as probable as another: there are exp(ways) of them.
+    # Every allowed set of k days is as probable as another: there are exp(ways) of them.
     posterior = np.log(prior) + np.array([ahead[k][-1] - ways[k][-1] for k in numbers])
     posterior = np.exp(posterior - np.logaddexp.reduce(posterior))
     behind = _forward(evidence[::-1, ::-1].T)

@@ -31,6 +31,7 @@ from detente.findings import COVERAGE, Change, Level, PeriodTone, Shift, Trend, 
 from detente.labels import LABELS, tone_score
 from detente.nulls import NullTest, step_test
 from detente.prevalence import Confusion, draw_shares
+from detente.sampled import Sample, sample_of
 from detente.segments import PRIOR_OF_CHANGES, Segmentation, segment
 from detente.timeline import Timeline
 
@@ -85,6 +86,7 @@ def shift(
         rows: Dated statements: a file, a DataFrame, or statements or mappings in memory. They
             are scored unless they have labels. Labels without a sign of a model (a column
             ``model``, ``score`` or ``p_critical`` …) are taken as a person's, without error.
+            A random sample with ``true_label`` and ``sampling_probability`` corrects the levels.
         source: The state that speaks; ``None`` takes every row.
         target: The state it speaks of; ``None`` takes every row.
         start: The first day of the window.
@@ -115,10 +117,15 @@ def answer(
 ) -> Shift:
     """Answers for rows that are prepared; the arguments are those of :func:`shift`."""
     rng = np.random.default_rng(seed)
-    found, main = _measure(prepared.timeline, prepared.confusion, trends, rng)
+    sample = prepared.sample
+    found, main = _measure(prepared.timeline, prepared.confusion, trends, rng, sample)
     found = replace(found, notes=prepared.notes)
     if main is None:
         return found
+    if sample is not None:
+        used = "corrects" if sample.enough(*main.documents) else "is too small to correct"
+        note = f"A labelled sample of {sample.labelled.sum()} statements {used} the levels."
+        found = replace(found, notes=(*found.notes, note))
     table, document, drawn = prepared.table, prepared.document, prepared.confusion.draw
     mixed, mixes = _mixed_strata(table, document, main)
     if mixed and found.found:
@@ -140,6 +147,7 @@ class Prepared:
         confusion: How their labels err.
         table: The rows, labelled.
         document: Shape (rows,): the place of each in the timeline, -1 for a repeated sentence.
+        sample: Statements that a person labelled, if any.
         notes: What was merged or left out.
     """
 
@@ -147,6 +155,7 @@ class Prepared:
     confusion: Confusion
     table: pd.DataFrame
     document: npt.NDArray[np.int64]
+    sample: Sample | None
     notes: tuple[str, ...]
 
 
@@ -182,7 +191,8 @@ def prepare(
     timeline, document, merged = documents_of(table)
     if merged:
         notes.append(f"{merged} documents that repeat others were merged with them.")
-    return Prepared(timeline, confusion, table, document, tuple(notes))
+    sample = sample_of(table, document, len(timeline))
+    return Prepared(timeline, confusion, table, document, sample, tuple(notes))
 
 
 def change_at(
@@ -227,7 +237,11 @@ def measure(
 
 
 def _measure(
-    timeline: Timeline, confusion: Confusion, trends: bool, rng: np.random.Generator
+    timeline: Timeline,
+    confusion: Confusion,
+    trends: bool,
+    rng: np.random.Generator,
+    sample: Sample | None = None,
 ) -> tuple[Shift, _Move | None]:
     """Returns the answer, and the largest change or the likeliest place of one."""
     if lacking := _lacking(timeline, confusion):
@@ -237,7 +251,7 @@ def _measure(
         return _no_answer(f"no day has {LEAST} documents on either side of it"), None
     rates = confusion.draw(_DRAWS, rng)
     called = found.told(trends=trends)
-    moves = _moves(timeline, found, called, rates, rng)
+    moves = _moves(timeline, found, called, rates, rng, sample)
     main = max(moves, key=lambda move: abs(move.change.effect.value))
     shifted = called and main.change.probability >= POSTERIOR
     trend = None if called else _trend(found.test)
@@ -322,14 +336,14 @@ def detect(timeline: Timeline, *, rng: np.random.Generator) -> Detection | None:
     Returns:
         ``None`` where no boundary has enough documents on both sides.
     """
-    starts = _blocks(timeline)
-    sizes = np.diff(np.append(starts, len(timeline))).astype(np.float64)
     boundaries = np.empty(0, dtype=np.int64)
-    effective, segmentation = timeline.counts, None
-    # What changes at a boundary must not count as resemblance within documents: twice is enough.
+    # What changes at a boundary must not count as resemblance within documents, and may lie
+    # within a block of many days: twice is enough for both.
     for _ in range(2):
         effective = timeline.effective(timeline.correlation(boundaries))
-        segmentation = segment(np.add.reduceat(effective, starts), sizes, least=LEAST)
+        starts, days = _blocks(timeline, boundaries)
+        sizes = np.diff(np.append(starts, len(timeline))).astype(np.float64)
+        segmentation = segment(np.add.reduceat(effective, starts), sizes, days, least=LEAST)
         if segmentation and segmentation.any_change > PRIOR_OF_CHANGES:
             boundaries = starts[list(segmentation.boundaries)]
     test = step_test(effective, timeline.days, least=LEAST, series=_NULL_SERIES, rng=rng)
@@ -357,6 +371,7 @@ def _moves(
     called: bool,
     rates: Floats,
     rng: np.random.Generator,
+    sample: Sample | None,
 ) -> list[_Move]:
     """Measures each change that is called, or else the most probable single one.
 
@@ -379,9 +394,15 @@ def _moves(
         inside = np.zeros(len(place))
         inside[low + 1 : high] = place[low + 1 : high]
         drawn = rng.choice(len(place), size=len(rates), p=inside / inside.sum())
-        predicted = np.stack([upto[drawn] - upto[low], upto[high] - upto[drawn]], axis=1)
-        shares = draw_shares(predicted, rates, rng)
         documents = (int(firsts[low]), int(firsts[at]), int(firsts[high]))
+        if sample is not None and sample.enough(*documents):
+            worth = found.effective.sum(axis=1) / timeline.counts.sum(axis=1)
+            shares = sample.draw_shares(
+                timeline.counts, worth, documents[0], firsts[drawn], documents[2], rng
+            )
+        else:
+            predicted = np.stack([upto[drawn] - upto[low], upto[high] - upto[drawn]], axis=1)
+            shares = draw_shares(predicted, rates, rng)
         before, after = (
             _level(shares[:, side], timeline.counts[documents[side] : documents[side + 1]])
             for side in (0, 1)
@@ -456,13 +477,30 @@ def _trend(test: NullTest) -> Trend | None:
     return Trend("conciliatory" if test.slope > 0 else "critical", test.slope)
 
 
-def _blocks(timeline: Timeline) -> npt.NDArray[np.int64]:
-    """Returns the first document of each block: days, or neighbouring days of like volume."""
-    days, first = np.unique(timeline.days, return_index=True)
-    if len(days) <= _MOST_BLOCKS:
-        return np.asarray(first, dtype=np.int64)
-    wanted = np.linspace(0, len(timeline), _MOST_BLOCKS, endpoint=False)
-    return np.unique(first[np.searchsorted(first, wanted, side="right") - 1])
+def _blocks(
+    timeline: Timeline, near: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Divides a timeline into at most ``_MOST_BLOCKS`` blocks of whole days.
+
+    Args:
+        timeline: The documents.
+        near: Documents at which something was found to change: where there are more days than
+            blocks, half of the blocks are the days around these.
+
+    Returns:
+        The first document of each block, and how many days with documents it has.
+    """
+    _, first = np.unique(timeline.days, return_index=True)
+    chosen = np.arange(len(first))
+    if len(first) > _MOST_BLOCKS:
+        # As many documents in each, and never a part of a day.
+        wanted = np.linspace(0, len(timeline), _MOST_BLOCKS // 2, endpoint=False)
+        chosen = np.unique(np.searchsorted(first, wanted, side="right") - 1)
+        for document in near:
+            at = int(np.searchsorted(first, document))
+            reach = _MOST_BLOCKS // 4 // len(near)
+            chosen = np.union1d(chosen, np.arange(max(at - reach, 0), min(at + reach, len(first))))
+    return first[chosen], np.diff(np.append(chosen, len(first))).astype(np.float64)
 
 
 def _says_true(table: pd.DataFrame) -> bool:
