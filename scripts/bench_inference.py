@@ -4,11 +4,11 @@ On the same sentences and the same checkpoint, in one run: transformers.pipeline
 one and at its best batch size, CrossEncoder of sentence-transformers where that is installed,
 our torch runtime, ONNX fp32 and int8, and a smaller model (--fast FOLDER, a run's model too).
 
-The sides take turns, five rounds after one that does not count, and the table shows medians.
-Latency is that of one sentence after another in a warm process. Cold start is the time of a
-whole process from ``python -c`` to its first answer. Peak memory is that of a process that loads
-a side and answers all sentences. Ratios are to the pipeline at its best batch size, and to the
-pipeline one by one.
+The sides take turns in five rounds, each on its own fifth of the sentences, after one that warms
+up and does not count; the table shows medians of rounds. Latency is that of one sentence after
+another in a warm process. Cold start is the time of a whole process from ``python -c`` to its
+first answer. Peak memory is that of a process that loads a side and answers the sentences of a
+round. Ratios are to the pipeline at its best batch size, and to the pipeline one by one.
 
 Cold start and peak memory use files in a cache that earlier rounds have filled: what is measured
 is the program, not the disk.
@@ -40,6 +40,7 @@ import onnxruntime
 import torch
 import typer
 from matplotlib import pyplot as plt
+from tqdm import tqdm
 
 from detente.batching import plan_batches
 from detente.classifier import Classifier
@@ -87,6 +88,7 @@ Answer = Callable[[Sequence[Statement]], list[str]]
 class Measured:
     """What was measured of one side; a round's figure each, in seconds or bytes."""
 
+    sentences: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     cold: list[float] = field(default_factory=list)
@@ -382,9 +384,10 @@ def main(
         folders = {side: folders[side] for side in SIDES if side in folders}
         batch_size = best_batch_size(model, rows[:: max(limit // 500, 1)])
         inputs = Path(scratch) / "rows.jsonl"
-        write_inputs(inputs, rows)
+        write_inputs(inputs, rows[::rounds])
         measured = measure(folders, rows, batch_size, rounds, singles, inputs)
-        figures = summary(measured, rows, batch_size)
+        answered = [row for turn in range(rounds) for row in rows[turn::rounds]]
+        figures = summary(measured, answered, batch_size)
         figures["int8_profile_seconds"] = profile(int8, rows)
         if torch.cuda.is_available():
             figures["gpu"] = on_gpu(model, rows, figures["sides"][TORCH]["rate"])
@@ -408,22 +411,23 @@ def measure(
     singles: int,
     inputs: Path,
 ) -> dict[str, Measured]:
-    """Lets the sides take turns; the first round warms up and does not count."""
+    """Lets the sides take turns; a first round on a tenth of the first part warms up."""
     answers = {side: load(side, folder, batch_size) for side, folder in folders.items()}
     measured = {side: Measured() for side in folders}
-    sample = rows[:: max(len(rows) // singles, 1)][:singles]
-    for turn in range(rounds + 1):
+    parts = [rows[turn::rounds] for turn in range(rounds)]
+    for turn, part in enumerate(tqdm([parts[0][: max(len(parts[0]) // 10, 1)], *parts])):
         for side, folder in folders.items():
             into = measured[side] if turn else Measured()
             begin = time.perf_counter()
-            into.labels = answers[side](rows)
+            into.labels += answers[side](part)
             into.seconds.append(time.perf_counter() - begin)
-            for row in sample:
+            into.sentences.append(len(part))
+            for row in part[:: max(len(part) // singles, 1)][:singles]:
                 begin = time.perf_counter()
                 answers[side]([row])
                 into.latencies.append(time.perf_counter() - begin)
-            into.cold.append(process(first_answer(side, folder, rows[0]))[0])
-    for side, folder in folders.items():
+            into.cold.append(process(first_answer(side, folder, part[0]))[0])
+    for side, folder in tqdm(folders.items(), desc="memory"):
         _, peak = process(every_answer(side, folder, inputs, batch_size))
         measured[side].peak.append(int(peak))
     return measured
@@ -432,11 +436,12 @@ def measure(
 def summary(
     measured: Mapping[str, Measured], rows: Sequence[Statement], batch_size: int
 ) -> dict[str, Any]:
-    """Returns medians, ranges and ratios for the JSON."""
+    """Returns medians, ranges and ratios for the JSON; ``rows`` are in the order of answers."""
     gold = np.array([LABEL_TO_ID[row.label] if row.label else -1 for row in rows])
     sides = {}
     for side, found in measured.items():
         p50, p99 = np.percentile(found.latencies, [50, 99])
+        rates = [n / spent for n, spent in zip(found.sentences, found.seconds, strict=True)]
         # Ratios within a round: what slows the machine down slows both sides.
         to = {
             name: statistics.median(
@@ -448,8 +453,8 @@ def summary(
         predicted = np.eye(len(LABELS))[[LABEL_TO_ID[label] for label in found.labels]]
         known = gold >= 0
         sides[side] = to | {
-            "rate": len(rows) / statistics.median(found.seconds),
-            "rate_range": [len(rows) / max(found.seconds), len(rows) / min(found.seconds)],
+            "rate": statistics.median(rates),
+            "rate_range": [min(rates), max(rates)],
             "p50_ms": 1000 * p50,
             "p99_ms": 1000 * p99,
             "cold_s": statistics.median(found.cold),

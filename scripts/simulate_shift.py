@@ -51,6 +51,7 @@ class Cell:
         documents: How many.
         sentences: A document has on average; a Poisson number, at least one.
         effect: Of the step on the mean tone.
+        restraint: The step turns criticism into neutral words, and not into praise.
         at: Where the step is, as a share of the time.
         accuracy: Of the classifier, the same for each label.
         icc: Intraclass correlation of the true labels within documents.
@@ -66,6 +67,7 @@ class Cell:
     documents: int = 300
     sentences: float = 3.0
     effect: float = 0.0
+    restraint: bool = False
     at: float = 0.5
     accuracy: float = 0.85
     icc: float = 0.2
@@ -111,6 +113,10 @@ def cells() -> list[Cell]:
         replace(base, name="step 0.5, accuracy 0.75", effect=0.5, accuracy=0.75),
         replace(base, name="step 0.5, accuracy 0.95", effect=0.5, accuracy=0.95),
         replace(base, name="step 0.5 at a quarter", effect=0.5, at=0.25),
+        replace(base, name="restraint 0.3", effect=0.3, restraint=True),
+        replace(
+            base, name="restraint 0.3, 100 documents", effect=0.3, documents=100, restraint=True
+        ),
         replace(base, name="step 0.5, season 0.15", effect=0.5, season=0.15),
         replace(base, name="step 0.5, neighbours 0.3", effect=0.5, dependence=0.3),
         replace(base, name="step 0.5, bursts", effect=0.5, bursts=0.2),
@@ -162,6 +168,8 @@ def simulate(cell: Cell, rng: np.random.Generator) -> tuple[Timeline, int]:
     tone = np.clip(tone, -0.85, 0.85)
     # Four in ten are neutral where the tone allows it.
     neutral = np.minimum(0.4, 1 - np.abs(tone))
+    if cell.restraint:
+        neutral += cell.effect * ((time >= cell.at) - 0.5)
     shares = np.stack([(1 - neutral - tone) / 2, neutral, (1 - neutral + tone) / 2], axis=1)
     spread = (1 - cell.icc) / cell.icc
     of_document = rng.standard_gamma(np.clip(shares, 1e-6, None) * spread)

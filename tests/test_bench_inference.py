@@ -75,7 +75,9 @@ def test_the_profile_covers_every_kind_of_work(int8):
 
 def test_ratios_are_of_rounds_and_the_picture_is_drawn(tmp_path):
     measured = {
-        side: Measured(seconds, [0.001, 0.002], [1.0, 2.0, 6.0], [10**8], ["critical", "neutral"])
+        side: Measured(
+            [2, 2, 2], seconds, [0.001, 0.002], [1.0, 2.0, 6.0], [10**8], ["critical", "neutral"]
+        )
         for side, seconds in (
             (ONE_BY_ONE, [8.0, 8.0, 8.0]),
             (BATCHED, [4.0, 6.0, 4.0]),

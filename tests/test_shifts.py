@@ -79,7 +79,7 @@ def test_the_same_rows_and_seed_give_the_same_answer_in_any_order():
 
 
 def test_a_step_that_may_be_a_trend_is_one_where_trends_are_not_asked_about():
-    table = rows(documents=80, effect=0.5, seed=3)
+    table = rows(documents=100, effect=0.5, seed=6)
     strict, free = shift(table, confusion=GOOD), shift(table, confusion=GOOD, trends=False)
     assert strict.verdict.startswith("not enough data: the tone moved toward conciliatory")
     assert "from a gradual trend" in strict.verdict

@@ -17,6 +17,9 @@ from detente.errors import InputError
 Label = Literal["critical", "neutral", "conciliatory"]
 
 LABELS: Final[tuple[Label, ...]] = ("critical", "neutral", "conciliatory")
+WAYS: Final = np.array([[-1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""What rhetoric can change in, as scores of the labels: tone, criticism, conciliation."""
+
 LABEL_TO_ID: Final[dict[Label, int]] = {label: i for i, label in enumerate(LABELS)}
 
 

@@ -1,12 +1,13 @@
 """Is it a step, or what a trend, a season and chance make anyway? A test by block bootstrap.
 
-The mean tone of documents is regressed on what can move it without a step: nothing or an annual
-cycle, and either with a line. The statistic asks how much a step at some boundary explains (the
-exponential average of Andrews and Ploberger, Econometrica 62, 1994), and against a line: how much
-more than the line does (Cox, Journal of the Royal Statistical Society B 24, 1962). Its
-distribution without a step comes from series made of the regression and of residuals, drawn in
-blocks of neighbouring documents (Künsch, Annals of Statistics 17, 1989), so that dependence
-between neighbours is not taken for a step.
+The mean tone of documents, and the shares of them that are critical and conciliatory, are regressed
+on what can move them without a step: nothing or an annual cycle, and either with a line. The
+statistic asks how much a step at some boundary explains of any of the three (the exponential
+average of Andrews and Ploberger, Econometrica 62, 1994), and against a line: how much more than
+the line does (Cox, Journal of the Royal Statistical Society B 24, 1962). Its distribution without
+a step comes from series made of the regression and of residuals, drawn in blocks of neighbouring
+documents (Künsch, Annals of Statistics 17, 1989), so that dependence between neighbours is not
+taken for a step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from detente.labels import tone_score
+from detente.labels import WAYS
 
 Floats = npt.NDArray[np.float64]
 Null = Literal["constant", "linear", "annual", "linear and annual"]
@@ -37,7 +38,7 @@ class NullTest:
         season: An annual cycle is part of every explanation.
         p_none: Share of series without any step or trend that look as much like a step, in (0, 1].
         p_line: Share of series with a line in place of a step that look as much like a step.
-        p_of_line: Share of series without any step or trend that look as much like a line.
+        p_of_line: Share of series without any step or trend whose tone looks as much like a line.
         slope: Change of the mean tone a year by the line.
         step: What the best step explains, a chi-square.
         line: What the line explains, a chi-square.
@@ -89,38 +90,39 @@ def step_test(
     if not len(boundaries):
         return None
     root = np.sqrt(units.sum(axis=1))
-    deviation = _deviation(tone_score(units) / root**2, root)
-    if deviation == 0:
+    means = WAYS @ units.T / root**2
+    deviations = _deviations(means, root)
+    if not deviations.any():
         return NullTest(False, p_none=1, p_line=1, p_of_line=1, slope=0, step=0, line=0, beyond=0)
-    # So scaled, each document's tone has a variance of one.
-    tones = tone_score(units) / root / deviation
+    # So scaled, what a document adds has a variance of one.
+    values = means * root / np.where(deviations > 0, deviations, 1.0)[:, None]
     line = (root * (times - times.mean()))[:, None]
     steps = root[:, None] * (np.arange(len(units))[:, None] >= boundaries)
-    base = _base(tones, root, line, steps, times)
+    base = _base(values, root, line, steps, times)
     with_line = np.column_stack([base, _besides(base, line)])
     along, toward = with_line[:, -1:], _besides(base, steps)
 
-    of_line, of_steps = _squares(tones, along)[0], _squares(tones, toward)
+    of_line, of_steps = _squares(values, along), _squares(values, toward)
     # What a real step would add to the residuals must not be drawn as if it were chance.
-    best = steps[:, [of_steps.argmax()]]
+    best = steps[:, [of_steps.max(axis=0).argmax()]]
     everything = np.column_stack([with_line, _besides(with_line, best)])
-    residuals = tones - everything @ (everything.T @ tones)
-    residuals *= np.sqrt(len(tones) / max(len(tones) - everything.shape[1], 1))
-    drawn = residuals[_blocks(len(tones), _block_length(residuals), series, rng)]
+    residuals = values - _projected(values, everything)
+    residuals *= np.sqrt(len(units) / max(len(units) - everything.shape[1], 1))
+    source = _blocks(len(units), _block_length(residuals[0]), series, rng)
+    drawn = residuals.T[source].swapaxes(1, 2)
 
-    none = base @ (base.T @ tones) + drawn
-    lines = with_line @ (with_line.T @ tones) + drawn
-    of_step = _average(of_steps)
-    more = 2 * _average(_squares(lines, toward)) - _squares(lines, along)[:, 0]
+    none, lines = (_projected(values, without) + drawn for without in (base, with_line))
+    found, line_found = _average(of_steps), _average(of_line)
+    more = _average(_squares(lines, toward)) - _average(_squares(lines, along))
     return NullTest(
         season=base.shape[1] > 1,
-        p_none=_share(_average(_squares(none, toward)) >= of_step),
-        p_line=_share(more >= 2 * of_step - of_line),
-        p_of_line=_share(_squares(none, along)[:, 0] >= of_line),
-        slope=float((along.T @ tones)[0] / (along.T @ line)[0, 0] * deviation * _YEAR),
+        p_none=_share(_average(_squares(none, toward)) >= found),
+        p_line=_share(more >= found - line_found),
+        p_of_line=_share(_squares(none, along)[:, 0, 0] >= of_line[0, 0]),
+        slope=float((values @ along)[0, 0] / (along.T @ line)[0, 0] * deviations[0] * _YEAR),
         step=float(of_steps.max()),
-        line=float(of_line),
-        beyond=float(_squares(tones, _besides(with_line, steps)).max()),
+        line=float(of_line.max()),
+        beyond=float(_squares(values, _besides(with_line, steps)).max()),
     )
 
 
@@ -141,21 +143,21 @@ def _boundaries(units: int, least: int, times: Floats) -> npt.NDArray[np.int64]:
     return inside
 
 
-def _deviation(tones: Floats, root: Floats) -> float:
-    """Returns the standard deviation of the tone of one statement, from neighbours.
+def _deviations(means: Floats, root: Floats) -> Floats:
+    """Returns the standard deviation of one statement in each way, shape (ways,).
 
-    Differences of neighbours hardly know of steps, trends and seasons (von Neumann, Annals of
-    Mathematical Statistics 12, 1941).
+    From neighbours: their differences hardly know of steps, trends and seasons (von Neumann,
+    Annals of Mathematical Statistics 12, 1941).
     """
-    differences = np.diff(tones) / np.hypot(1 / root[1:], 1 / root[:-1])
-    return float(np.sqrt((differences**2).mean()))
+    differences = np.diff(means) / np.hypot(1 / root[1:], 1 / root[:-1])
+    return np.asarray(np.sqrt((differences**2).mean(axis=1)))
 
 
-def _base(tones: Floats, root: Floats, line: Floats, steps: Floats, times: Floats) -> Floats:
+def _base(values: Floats, root: Floats, line: Floats, steps: Floats, times: Floats) -> Floats:
     """Returns what stands in every explanation, orthonormal: a constant, and a season if any.
 
-    There is a season where it explains more than the Bayesian information criterion asks for,
-    besides the better of a line and a step: either may look like part of a season.
+    There is a season where it explains more of some value than the Bayesian information criterion
+    asks for, besides the better of a line and a step: either may look like part of a season.
     """
     constant = _orthonormal(root[:, None])
     phase = 2 * np.pi * times / _YEAR
@@ -166,11 +168,11 @@ def _base(tones: Floats, root: Floats, line: Floats, steps: Floats, times: Float
         return constant
     seasonal = _orthonormal(np.column_stack([root, root[:, None] * annual]))
     moves = np.column_stack([line, steps])
-    explained = [
-        _squares(tones, base).sum() + _squares(tones, _besides(base, moves)).max()
+    without, explained = (
+        _squares(values, base).sum(axis=1) + _squares(values, _besides(base, moves)).max(axis=1)
         for base in (constant, seasonal)
-    ]
-    return seasonal if explained[1] - explained[0] > 2 * np.log(len(tones)) else constant
+    )
+    return seasonal if (explained - without).max() > 2 * np.log(len(times)) else constant
 
 
 def _orthonormal(columns: Floats) -> Floats:
@@ -189,16 +191,25 @@ def _besides(base: Floats, columns: Floats) -> Floats:
     return np.where(adds, rest / np.where(adds, length, 1.0), 0.0)
 
 
-def _squares(tones: Floats, directions: Floats) -> Floats:
-    """Returns what each direction explains of tones (…, units): a chi-square, (…, directions)."""
-    return (tones @ directions) ** 2
+def _projected(values: Floats, base: Floats) -> Floats:
+    """Returns what an orthonormal base explains of values, shape (ways, units)."""
+    return np.asarray(values @ base @ base.T)
+
+
+def _squares(values: Floats, directions: Floats) -> Floats:
+    """Returns what each direction explains of values (…, units): a chi-square, (…, directions)."""
+    return (values @ directions) ** 2
 
 
 def _average(explained: Floats) -> Floats:
-    """Returns the log of the mean over boundaries of exp(explained / 2), shape (…)."""
+    """Returns the log of the mean of exp(explained / 2) over ways and directions.
+
+    Args:
+        explained: Shape (…, ways, directions).
+    """
     half = explained / 2
-    top = half.max(axis=-1, keepdims=True)
-    return np.asarray(top[..., 0] + np.log(np.exp(half - top).mean(axis=-1)))
+    top = half.max(axis=(-2, -1), keepdims=True)
+    return np.asarray(top[..., 0, 0] + np.log(np.exp(half - top).mean(axis=(-2, -1))))
 
 
 def _share(as_much: npt.NDArray[np.bool_]) -> float:

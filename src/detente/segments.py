@@ -1,11 +1,13 @@
 """Where a sequence of label counts changes: exact posterior over none to several changes.
 
-A sequence of blocks, each with counts of labels, is cut into segments with one mean tone each
+A sequence of blocks, each with counts of labels, is cut into segments that differ in one of
+three ways: in the mean tone, in the share that is critical, or in the share that is conciliatory
 (Fearnhead, "Exact and efficient Bayesian inference for multiple changepoint problems",
-Statistics and Computing 16, 2006). The sum of the tones of a segment is taken as normal, the mean
-of that as normal around the mean of the whole, and integrated out. Dirichlet-multinomial evidence
-of all three shares was tried first: it spends evidence on changes that leave the mean tone where
-it is, and found fewer of those that do not (``docs/shift.md``).
+Statistics and Computing 16, 2006). Each is a score of a label. The sum of the scores of a segment
+is taken as normal, its mean as normal around the mean of the whole and integrated out; the three
+ways are equally probable. Where criticism turns into restraint the critical share shows it with
+half the noise of the tone; where it turns into praise the tone does. Dirichlet-multinomial
+evidence of all shares at once was tried first and found fewer of either (``docs/shift.md``).
 
 The prior says: none, one and several changes are equally probable, each further change half as
 probable as the one before, and every allowed set of days to change on alike.
@@ -21,7 +23,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from detente.labels import tone_score
+from detente.labels import WAYS
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,45 +77,52 @@ def segment(
     Returns:
         ``None`` where the blocks allow no boundary at all.
     """
-    evidence = _evidence_of_segments(counts, sizes, least)
-    most = 0
-    allowed = np.where(np.isfinite(evidence), 0.0, -np.inf)
+    evidences = _evidence_of_segments(counts, sizes, least)
+    allowed = np.where(np.isfinite(evidences[0]), 0.0, -np.inf)
     if days is not None:
-        evidence[1:-1] += np.log(days[1:, None])
+        evidences[:, 1:-1] += np.log(days[1:, None])
         allowed[1:-1] += np.log(days[1:, None])
-    ahead, ways = _forward(evidence), _forward(allowed)
-    while most < MOST_CHANGES and np.isfinite(ways[most + 1][-1]):
-        most += 1
+    ways = [sums[-1] for sums in _forward(allowed)]
+    most = sum(np.isfinite(ways)) - 1
     if most == 0:
         return None
     numbers = np.arange(most + 1)
     prior = 0.5**numbers
     prior[1:] *= PRIOR_OF_CHANGES / prior[1:].sum()
     prior[0] = 1 - PRIOR_OF_CHANGES
+    ahead = np.array([_forward(evidence)[: most + 1] for evidence in evidences])
+    behind = np.array([_forward(evidence[::-1, ::-1].T)[: most + 1] for evidence in evidences])
     # Every allowed set of k days is as probable as another: there are exp(ways) of them.
-    posterior = np.log(prior) + np.array([ahead[k][-1] - ways[k][-1] for k in numbers])
+    posterior = np.log(prior) + np.logaddexp.reduce(ahead[:, :, -1]) - ways[: most + 1]
     posterior = np.exp(posterior - np.logaddexp.reduce(posterior))
-    behind = _forward(evidence[::-1, ::-1].T)
+
+    def places(changes: int) -> Floats:
+        joint = [ahead[:, c] + behind[:, changes - 1 - c, ::-1] for c in range(changes)]
+        total = np.logaddexp.reduce(ahead[:, changes, -1])
+        return np.asarray(np.exp(np.logaddexp.reduce(joint, axis=1) - total))
+
     k = 1 + int(posterior[1:].argmax())
-    places = [ahead[c][:] + behind[k - 1 - c][::-1] - ahead[k][-1] for c in range(k)]
-    one = ahead[0] + behind[0][::-1] - ahead[1][-1]
-    return Segmentation(posterior, _best(evidence, k), np.exp(places), np.exp(one))
+    likeliest = evidences[ahead[:, k, -1].argmax()]
+    return Segmentation(posterior, _best(likeliest, k), places(k), places(1)[0])
 
 
 def _evidence_of_segments(counts: Floats, sizes: Floats, least: float) -> Floats:
-    """Returns the log evidence of blocks i … j−1 at [i, j], shape (blocks + 1, blocks + 1).
+    """Returns the log evidence of blocks i … j−1 at [way, i, j].
 
-    Relative to that of the mean tone of the whole: with n statements whose tones differ from it
-    by s in sum, and v the variance of one, N(s; 0, nv + n²v/m) / N(s; 0, nv) for a mean that is
-    known as from m statements.
+    Shape (ways, blocks + 1, blocks + 1). Relative to that of the mean of the whole: with n
+    statements whose scores differ from it by s in sum, and v the variance of one,
+    N(s; 0, nv + n²v/m) / N(s; 0, nv) for a mean that is known as from m statements.
     """
     whole = counts.sum(axis=0) + 1
     shares = whole / whole.sum()
-    tones = tone_score(np.eye(len(shares))) - tone_score(shares)
+    scores = WAYS - (WAYS @ shares)[:, None]
+    variance = scores**2 @ shares
     ends = np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])
-    between = ends[None] - ends[:, None]
-    n, s = np.maximum(between.sum(axis=-1), 0.0), between @ tones
-    evidence = s**2 / (2 * (shares @ tones**2) * (n + _STATEMENTS)) - np.log1p(n / _STATEMENTS) / 2
+    between = np.moveaxis(ends[None] - ends[:, None], -1, 0)
+    n = np.maximum(between.sum(axis=0), 0.0)
+    s = np.tensordot(scores, between, axes=1)
+    evidence = s**2 / (2 * variance[:, None, None] * (n + _STATEMENTS))
+    evidence -= np.log1p(n / _STATEMENTS) / 2
     upto = np.concatenate([[0.0], sizes.cumsum()])
     allowed = np.triu(upto[None] - upto[:, None] >= least, k=1)
     # A sequence too short for two segments still has the evidence of no change.

@@ -65,6 +65,9 @@ _OVERLAP: Final = 0.1
 _NOTICEABLE: Final = 0.5
 _ERRORS_NEEDED: Final = 3.6
 
+# What the best of many boundaries explains of a series without a step, as a chi-square.
+_BY_CHANCE: Final = 5.0
+
 
 def shift(
     rows: Any,  # noqa: ANN401 (see Args)
@@ -259,17 +262,17 @@ def _measure(
         verdict = _verdict(main.change)
     elif called:
         verdict = (
-            f"not enough data: the labels changed about {main.change.date}, but the classifier "
-            "was tested too little to tell in which direction the tone did"
+            f"no shift found: the mix of labels changed about {main.change.date}, but not "
+            "clearly the mean tone"
         )
     elif found.changed and found.test.step >= found.test.line:
-        needed = len(timeline) * max(_ERRORS_NEEDED**2 / found.test.beyond, 1)
+        needed = len(timeline) * _ERRORS_NEEDED**2 / max(found.test.beyond - _BY_CHANCE, 1)
         verdict = (
             f"not enough data: the tone moved toward {main.change.direction}, but {len(timeline)} "
             f"documents do not tell a step about {main.change.date} from a gradual trend; about "
             f"{_rounded(needed)} would"
         )
-    elif trend:
+    elif trend and found.test.line > found.test.step:
         verdict = f"no shift found, gradual trend toward {trend.direction}"
     elif (needed := _documents_needed(timeline, found, rates)) > len(timeline):
         verdict = (
