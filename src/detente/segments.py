@@ -82,7 +82,7 @@ def segment(
     if days is not None:
         evidences[:, 1:-1] += np.log(days[1:, None])
         allowed[1:-1] += np.log(days[1:, None])
-    ways = [sums[-1] for sums in _forward(allowed)]
+    ways = [sums[-1] for sums in _forward(allowed, MOST_CHANGES)]
     most = sum(np.isfinite(ways)) - 1
     if most == 0:
         return None
@@ -90,18 +90,19 @@ def segment(
     prior = 0.5**numbers
     prior[1:] *= PRIOR_OF_CHANGES / prior[1:].sum()
     prior[0] = 1 - PRIOR_OF_CHANGES
-    ahead = np.array([_forward(evidence)[: most + 1] for evidence in evidences])
-    behind = np.array([_forward(evidence[::-1, ::-1].T)[: most + 1] for evidence in evidences])
+    ahead = np.array([_forward(evidence, most) for evidence in evidences])
     # Every allowed set of k days is as probable as another: there are exp(ways) of them.
     posterior = np.log(prior) + np.logaddexp.reduce(ahead[:, :, -1]) - ways[: most + 1]
     posterior = np.exp(posterior - np.logaddexp.reduce(posterior))
+
+    k = 1 + int(posterior[1:].argmax())
+    behind = np.array([_forward(evidence[::-1, ::-1].T, k - 1) for evidence in evidences])
 
     def places(changes: int) -> Floats:
         joint = [ahead[:, c] + behind[:, changes - 1 - c, ::-1] for c in range(changes)]
         total = np.logaddexp.reduce(ahead[:, changes, -1])
         return np.asarray(np.exp(np.logaddexp.reduce(joint, axis=1) - total))
 
-    k = 1 + int(posterior[1:].argmax())
     likeliest = evidences[ahead[:, k, -1].argmax()]
     return Segmentation(posterior, _best(likeliest, k), places(k), places(1)[0])
 
@@ -130,10 +131,10 @@ def _evidence_of_segments(counts: Floats, sizes: Floats, least: float) -> Floats
     return np.asarray(np.where(allowed, evidence, -np.inf))
 
 
-def _forward(evidence: Floats) -> list[Floats]:
-    """Returns, for k = 0, 1, …, the log sum over all cuts of blocks 0 … j−1 by k boundaries."""
+def _forward(evidence: Floats, most: int) -> list[Floats]:
+    """Returns the log sums over all cuts of blocks 0 … j−1 by 0, 1, … ``most`` boundaries."""
     sums = [evidence[0]]
-    for _ in range(MOST_CHANGES):
+    for _ in range(most):
         terms = sums[-1][:, None] + evidence
         top = terms.max(axis=0)
         finite = np.where(np.isfinite(top), top, 0.0)
