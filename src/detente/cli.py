@@ -309,7 +309,7 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Batches at a time. [default: one a core; torch: one]")
     ] = None,
-    waiting: Annotated[int, typer.Option(help="Sentences in the queue; more get 503.")] = 1024,
+    waiting: Annotated[int, typer.Option(help="Sentences in the queue; more get 503.")] = 512,
     together: Annotated[int, typer.Option(help="Sentences of a batch.")] = 64,
     linger_ms: Annotated[
         float, typer.Option(help="How long an idle model waits for more.", min=0)
@@ -319,7 +319,7 @@ def serve(
     text_characters: Annotated[int, typer.Option(help="Characters of a sentence.")] = 5_000,
     document_characters: Annotated[int, typer.Option(help="Of a document.")] = 100_000,
     body_bytes: Annotated[int, typer.Option(help="Bytes of a body.")] = 1 << 20,
-    connections: Annotated[int, typer.Option(help="Connections at a time.")] = 1000,
+    connections: Annotated[int, typer.Option(help="Connections at a time.")] = 960,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Web pages that may call: https://example.org")
     ] = None,

@@ -19,9 +19,9 @@ Schema = Mapping[str, Any]
 _PROBLEM_STATUS = {
     "400": "The body is not a JSON object.",
     "408": "The body did not come in time.",
-    "413": "The request is over a limit; the answer names it.",
+    "413": "The body is larger than this server takes; the answer says how large it may be.",
     "415": "The body is not declared as application/json.",
-    "422": "Something in the body cannot be read; the answer says where.",
+    "422": "Something in the body cannot be read, or is over a limit; the answer says where.",
     "500": "The server failed.",
     "503": "The queue is full; Retry-After says when to come back.",
     "504": "There was no answer in time.",
@@ -172,6 +172,12 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": content}
 
 
+def _string(most: int) -> dict[str, Any]:
+    """Returns the shape of a text: not blank, and without NUL."""
+    pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    return {"type": "string", "minLength": 1, "maxLength": most, "pattern": pattern}
+
+
 def _object(*required: str) -> dict[str, Any]:
     return {"type": "object", "required": list(required)}
 
@@ -181,8 +187,8 @@ def _ref(name: str) -> dict[str, str]:
 
 
 def _schemas(limits: Limits) -> dict[str, Any]:
-    text = {"type": "string", "minLength": 1, "maxLength": limits.text_characters}
-    name = {"type": "string", "minLength": 1, "maxLength": NAME_CHARACTERS}
+    text = _string(limits.text_characters)
+    name = _string(NAME_CHARACTERS)
     many = {"minItems": 1, "maxItems": limits.statements}
     pair = {"type": "array", "prefixItems": [text, name], "minItems": 2, "maxItems": 2}
     probability = {"type": "number", "minimum": 0, "maximum": 1}
@@ -233,7 +239,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
                 "inputs": {"anyOf": [pair, {"type": "array", "items": pair, **many}]},
                 "truncate": {
                     "type": ["boolean", "null"],
-                    "description": "If false, a pair that is too long is refused with 413.",
+                    "description": "If false, a pair that is too long is refused.",
                 },
                 "raw_scores": {"enum": [False, None], "description": "Not offered."},
             },
@@ -242,11 +248,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
             "type": "object",
             "required": ["text"],
             "properties": {
-                "text": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": limits.document_characters,
-                },
+                "text": _string(limits.document_characters),
                 "source": {"anyOf": [name, _NULL]},
             },
             "additionalProperties": False,

@@ -90,7 +90,8 @@ class Settings:
         linger: Seconds that an idle model waits for more statements after the first.
         timeout: Seconds from a request's header to its answer.
         held_bytes: Bytes of bodies that are read or answered at a time.
-        connections: Connections at a time, idle ones included.
+        connections: Connections at a time, idle ones included; below the 1,024 files that a
+            process may usually open.
         token: What clients have to send as ``Authorization: Bearer TOKEN``; ``None``: nothing.
         cors_origins: Web pages from elsewhere that may call, such as ``https://example.org``.
         log_texts: Log the texts of requests too.
@@ -101,12 +102,12 @@ class Settings:
 
     limits: wire.Limits = field(default_factory=wire.Limits)
     threads: int | None = None
-    waiting: int = 1024
+    waiting: int = 512
     together: int = 64
     linger: float = 0.002
     timeout: float = 30.0
     held_bytes: int = 64 << 20
-    connections: int = 1000
+    connections: int = 960
     token: str | None = None
     cors_origins: tuple[str, ...] = ()
     log_texts: bool = False
@@ -212,6 +213,7 @@ class _Service:
         finally:
             self._batcher.close()
             self._finder.shutdown(wait=False, cancel_futures=True)
+            _log.info("stopped")
 
     def routes(self) -> list[Route]:
         return [
@@ -306,8 +308,6 @@ class _Service:
             return _problem(refusal.status, refusal.error, refusal.headers)
         except BusyError as error:
             return _problem(503, error, {"Retry-After": str(self._queue.retry_after)})
-        except wire.TooLargeError as error:
-            return _problem(413, error)
         except InputError as error:
             return _problem(422, error)
         except TimeoutError:
@@ -503,6 +503,8 @@ def serve(
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
     # Answers say how many tokens were cut.
     warnings.simplefilter("ignore", TruncationWarning)
     classifier = Classifier.load(model, runtime=runtime, threads=1)
@@ -551,10 +553,11 @@ async def _read_body(request: Request, most: int) -> bytes:
     return bytes(body)
 
 
-def _too_large(most: int) -> wire.TooLargeError:
-    return wire.TooLargeError(
+def _too_large(most: int) -> _Refusal:
+    told = InputError(
         "the body is too large", expected=f"at most {most} bytes", fix="Send several requests."
     )
+    return _Refusal(413, told)
 
 
 def _parse(content: bytes) -> dict[str, Any]:

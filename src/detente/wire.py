@@ -24,10 +24,6 @@ NAME_CHARACTERS: Final = 200
 """The most characters of a target or a source."""
 
 
-class TooLargeError(InputError):
-    """A request is over one of the limits; the message says which."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much one request may ask for.
@@ -86,8 +82,7 @@ def parse_question(body: Mapping[str, Any], limits: Limits) -> Question:
     """Reads the body of ``/predict``, in either dialect.
 
     Raises:
-        TooLargeError: It is over a limit.
-        InputError: It cannot be read; the message says where.
+        InputError: It cannot be read or is over a limit; the message says where.
     """
     if "inputs" in body:
         return _parse_inputs(body, limits)
@@ -109,8 +104,7 @@ def parse_document(body: Mapping[str, Any], limits: Limits) -> Document:
     """Reads the body of ``/read``: ``{"text", "source"}``.
 
     Raises:
-        TooLargeError: The text is over the limit.
-        InputError: It cannot be read.
+        InputError: It cannot be read, or is over a limit.
     """
     _check_keys(body, ("text", "source"))
     text = _text(body.get("text"), "text", limits.document_characters)
@@ -122,7 +116,7 @@ def check_found(found: Sequence[Statement], limits: Limits) -> None:
     """Checks what was found in a document.
 
     Raises:
-        TooLargeError: There are too many statements, or a sentence is too long.
+        InputError: There are too many statements, or a sentence is too long.
     """
     _check_count(len(found), limits, "states named in sentences")
     for each in found:
@@ -159,12 +153,11 @@ def _one(predictions: Sequence[Prediction], model: str) -> dict[str, Any]:
 
 def _parse_inputs(body: Mapping[str, Any], limits: Limits) -> Question:
     inputs = body["inputs"]
-    if body.get("raw_scores"):
-        raise InputError(
-            "raw_scores is not offered",
-            where="raw_scores",
-            expected="false, or nothing: scores are probabilities",
-        )
+    for name, offered in (("raw_scores", (None, False)), ("truncate", (None, False, True))):
+        if not any(body.get(name) is value for value in offered):
+            raise InputError(
+                "not offered", where=name, got=body[name], expected=f"one of {offered}"
+            )
     single = not (isinstance(inputs, list) and inputs and isinstance(inputs[0], list))
     pairs = [inputs] if single else inputs
     _check_count(len(pairs), limits, "inputs")
@@ -175,7 +168,7 @@ def _parse_inputs(body: Mapping[str, Any], limits: Limits) -> Question:
 
     def answer(predictions: Sequence[Prediction], model: str) -> object:
         if body.get("truncate") is False and any(each.tokens_cut for each in predictions):
-            raise TooLargeError(
+            raise InputError(
                 "a pair is longer than the model reads, and truncate is false",
                 where="inputs",
                 fix="Leave truncate out: a sentence is then cut around its target.",
@@ -230,7 +223,7 @@ def _check_keys(body: Mapping[str, Any], known: Sequence[str]) -> None:
 
 def _check_count(count: int, limits: Limits, what: str) -> None:
     if count > limits.statements:
-        raise TooLargeError(
+        raise InputError(
             f"too many {what}",
             got=count,
             expected=f"at most {limits.statements} in a request",
@@ -242,7 +235,7 @@ def _text(value: object, name: str, most: int) -> str:
     if value is None:
         raise InputError(f"{name} is missing")
     if isinstance(value, str) and len(value) > most:
-        raise TooLargeError(
+        raise InputError(
             f"{name} is too long", got=len(value), expected=f"at most {most} characters"
         )
     return check_text(value, name)
