@@ -42,7 +42,7 @@ from detente.errors import DetenteError
 from detente.rows import read_statements, whole_file, write_json
 from detente.statement import Statement
 from scripts.bench_inference import pipeline_input
-from scripts.http_load import Load, closed_loop, open_loop
+from scripts.http_load import Load, closed_loop, open_loop, request
 from scripts.server_process import ServerProcess, started
 
 OURS, PLAIN = "detente serve", "plain FastAPI"
