@@ -95,4 +95,4 @@ prove-scoring: venv
 	$(RUN) -m scripts.prove_scoring $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis

@@ -230,6 +230,32 @@ def test_what_comes_while_the_model_is_busy_is_computed_together(pool):
         assert client.waiting() == 0
 
 
+def test_every_thread_computes_and_an_idle_one_waits_for_more(pool):
+    with running(threads=2, linger=0.01) as client:
+        client.model.gate.clear()
+        first = pool.submit(client.ask, "/predict", ONE)
+        assert client.model.begun.wait(20)
+        second = pool.submit(client.ask, "/predict", ONE)
+        until(lambda: len(client.model.rounds) == 2)
+        client.model.gate.set()
+        assert first.result()[0] == second.result()[0] == 200
+        many = {"statements": [{"text": f"{i}", "target": "Peru"} for i in range(7)]}
+        rows = client.ask("/predict", many)[2]["predictions"]
+        assert [row["text"] for row in rows] == list("0123456")
+
+
+def test_a_document_takes_the_room_of_all_that_it_names(pool):
+    with running(waiting=3, limits=Limits(statements=3)) as client:
+        client.model.gate.clear()
+        held = pool.submit(client.ask, "/predict", ONE)
+        assert client.model.begun.wait(20)
+        assert client.ask("/read", {"text": "Peru, Chile and Kenya."})[0] == 503
+        assert client.waiting() == 1
+        client.model.gate.set()
+        assert held.result()[0] == 200
+        assert len(client.ask("/read", {"text": "Peru, Chile and Kenya."})[2]["predictions"]) == 3
+
+
 def test_many_statements_do_not_hold_up_one(pool):
     with running(together=4) as client:
         client.model.gate.clear()

@@ -304,10 +304,10 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", max=65535)] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="Clients have to send the token in this file. [or: $DETENTE_TOKEN]"),
+        typer.Option(help="Clients have to send the token in it; or in $DETENTE_TOKEN."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Batches at a time. [default: one a core; torch: one]")
+        int | None, typer.Option(help="Batches at a time. Default: one a core; with torch one.")
     ] = None,
     waiting: Annotated[int, typer.Option(help="Sentences in the queue; more get 503.")] = 512,
     together: Annotated[int, typer.Option(help="Sentences of a batch.")] = 64,
@@ -315,10 +315,14 @@ def serve(
         float, typer.Option(help="How long an idle model waits for more.", min=0)
     ] = 2.0,
     timeout: Annotated[float, typer.Option(help="Seconds of a request; then 504.")] = 30.0,
-    statements: Annotated[int, typer.Option(help="Sentences of a request; more get 413.")] = 256,
-    text_characters: Annotated[int, typer.Option(help="Characters of a sentence.")] = 5_000,
-    document_characters: Annotated[int, typer.Option(help="Of a document.")] = 100_000,
-    body_bytes: Annotated[int, typer.Option(help="Bytes of a body.")] = 1 << 20,
+    statements: Annotated[int, typer.Option(help="Sentences of a request; more get 422.")] = 256,
+    text_characters: Annotated[
+        int, typer.Option(help="Characters of a sentence; more get 422.")
+    ] = 5_000,
+    document_characters: Annotated[
+        int, typer.Option(help="Of a document; more get 422.")
+    ] = 100_000,
+    body_bytes: Annotated[int, typer.Option(help="Bytes of a body; more get 413.")] = 1 << 20,
     connections: Annotated[int, typer.Option(help="Connections at a time.")] = 960,
     cors_origin: Annotated[
         list[str] | None, typer.Option(help="Web pages that may call: https://example.org")

@@ -162,7 +162,8 @@ class Batcher:
         with self._changed:
             self._jobs.append(job)
             self._untaken += job.untaken
-            self._changed.notify(job.untaken)
+            # All that are idle: each takes a share, and counts on the others for the rest.
+            self._changed.notify_all()
         try:
             return await job.answered
         finally:
@@ -200,7 +201,7 @@ class Batcher:
                 self._idle -= 1
             if self._closed:
                 return []
-            # Those that are idle take their share at the same time.
+            # The others that are idle take their share at the same time.
             room = min(self._most_together, math.ceil(self._untaken / (1 + self._idle)))
             self._untaken -= room
             pieces = []

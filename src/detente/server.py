@@ -240,13 +240,14 @@ class _Service:
         asked = wire.parse_document(body, limits)
         if self._settings.log_texts:
             told["texts"] = [asked.text]
-        about = 1 + len(asked.text) // CHARACTERS_A_STATEMENT
-        with self._queue.admitted(min(about, limits.statements)):
+        about = min(1 + len(asked.text) // CHARACTERS_A_STATEMENT, limits.statements)
+        with self._queue.admitted(about):
             placed = await asyncio.get_running_loop().run_in_executor(
                 self._finder, self._find, asked
             )
             told["sentences"] = len(placed)
-            predictions = await self._queue.predict([each for _, each in placed])
+            with self._queue.admitted(max(len(placed) - about, 0)):
+                predictions = await self._queue.predict([each for _, each in placed])
         found = [
             replace(prediction, span=span)
             for prediction, (span, _) in zip(predictions, placed, strict=True)
@@ -301,8 +302,7 @@ class _Service:
                     content = await _read_body(request, most)
                     whole = True
                     body = _parse(content)
-                    told = request.scope["state"].setdefault("told", {})
-                    found = await _unless_gone(request, work(body, told))
+                    found = await _unless_gone(request, work(body, request.state.told))
             return Response(_dump(found), media_type="application/json")
         except _Refusal as refusal:
             return _problem(refusal.status, refusal.error, refusal.headers)
