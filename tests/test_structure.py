@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DETENTE = [
     "errors", "labels", "states", "statement", "encoding", "batching", "runtimes", "hub",
     "classifier", "summary", "rows", "shards", "scoring", "ray_engine", "timeline", "segments",
-    "nulls", "prevalence", "sampled", "dated", "findings", "shifts", "comparison", "cli",
+    "nulls", "prevalence", "sampled", "dated", "findings", "shifts", "comparison",
+    "queueing", "wire", "openapi", "server", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",

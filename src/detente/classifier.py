@@ -104,6 +104,7 @@ class Classifier:
         *,
         revision: str | None = None,
         runtime: RuntimeName = "auto",
+        threads: int | None = None,
     ) -> Classifier:
         """Loads a model and checks its files against its manifest.
 
@@ -111,6 +112,9 @@ class Classifier:
             model: ``"default"`` (bundled), a folder that training wrote, or a hub id.
             revision: A branch, tag or commit of the hub; only with a hub id.
             runtime: ``"onnx"``, ``"torch"``, or ``"auto"``: ONNX where the model has it.
+            threads: Threads that ONNX computes a batch with; ``None`` takes the cores this
+                process may use. With one, several threads that call the classifier at a time
+                take less of the processor than one that is shared out.
 
         Raises:
             ModelError: There is no such model, or its files are not right.
@@ -127,7 +131,7 @@ class Classifier:
                 where=str(folder.path / "tokenizer.json"),
             ) from error
         encoder = PairEncoder(tokenizer, folder.max_tokens, folder.pad_id)
-        return cls(encoder, _start_runtime(folder, runtime), folder.name)
+        return cls(encoder, _start_runtime(folder, runtime, threads), folder.name)
 
     def predict(
         self, text: str, target: str | State, *, source: str | State | None = None
@@ -226,23 +230,16 @@ class Classifier:
         Raises:
             InputError: The document is empty or cannot be read.
         """
-        check_text(document, "document")
-        speaker = as_target(source, "source") if source is not None else None
-        spans, triples = [], []
-        for start, end in _sentence_spans(document, language):
-            sentence = document[start:end]
-            states = dict.fromkeys(mention.state for mention in mentions(sentence))
-            for state in states:
-                if state != speaker:
-                    spans.append((start, end))
-                    triples.append((sentence, state, speaker))
+        placed = list(statements_in(document, source, language=language))
+        triples = [_triple(each.text, each.target, each.source) for _, each in placed]
         found = {
             triple: prediction
             for window in self._predict_windows(_windows(dict.fromkeys(triples)))
             for triple, prediction in window.items()
         }
         return [
-            replace(found[triple], span=span) for triple, span in zip(triples, spans, strict=True)
+            replace(found[triple], span=span)
+            for (span, _), triple in zip(placed, triples, strict=True)
         ]
 
     def _predict_windows(
@@ -291,6 +288,33 @@ def predict(text: str, target: str | State, *, source: str | State | None = None
     return default_classifier().predict(text, target, source=source)
 
 
+def statements_in(
+    document: str, source: str | State | None = None, *, language: str = "en"
+) -> Iterator[tuple[tuple[int, int], Statement]]:
+    """Yields the statements that :meth:`Classifier.read` scores, with their places.
+
+    Args:
+        document: Any text.
+        source: The state that speaks; sentences that name it are not about it.
+        language: ISO 639 code, for splitting into sentences.
+
+    Yields:
+        For each sentence and state named in it: the sentence's characters in the document
+        (half open), and the statement.
+
+    Raises:
+        InputError: The document is empty or cannot be read.
+    """
+    check_text(document, "document")
+    speaker = as_target(source, "source") if source is not None else None
+    speaks = None if speaker is None else _code(speaker)
+    for start, end in _sentence_spans(document, language):
+        sentence = document[start:end]
+        for state in dict.fromkeys(mention.state for mention in mentions(sentence)):
+            if state != speaker:
+                yield (start, end), Statement(sentence, state.code, speaks)
+
+
 @functools.cache
 def default_classifier() -> Classifier:
     """Returns the bundled classifier, loaded at the first call."""
@@ -303,7 +327,7 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
 
 
-def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName) -> Runtime:
+def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName, threads: int | None) -> Runtime:
     has_onnx = folder.onnx_file is not None and (folder.path / folder.onnx_file).is_file()
     if runtime == "auto":
         runtime = "onnx" if has_onnx and importlib.util.find_spec("onnxruntime") else "torch"
@@ -321,7 +345,7 @@ def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName) -> Runtime:
         )
     from detente.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(folder.path / folder.onnx_file)
+    return OnnxRuntime(folder.path / folder.onnx_file, threads)
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``detente predict``, ``read``, ``score`` and ``shift``."""
+"""The command line: ``detente predict``, ``read``, ``score``, ``shift`` and ``serve``."""
 
 from __future__ import annotations
 
@@ -292,6 +292,65 @@ def shift(
         typer.echo(f"  tone before {found.before.tone}, after {found.after.tone}")
     for note in found.notes:
         typer.echo(f"  {note}")
+
+
+@app.command()
+def serve(
+    model: Model = hub.DEFAULT,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="What computes; torch takes a GPU.")
+    ] = "auto",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", max=65535)] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="Clients have to send the token in it; or in $DETENTE_TOKEN."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Batches at a time. Default: one a core; with torch one.")
+    ] = None,
+    waiting: Annotated[int, typer.Option(help="Sentences in the queue; more get 503.")] = 512,
+    together: Annotated[int, typer.Option(help="Sentences of a batch.")] = 64,
+    linger_ms: Annotated[
+        float, typer.Option(help="How long an idle model waits for more.", min=0)
+    ] = 2.0,
+    timeout: Annotated[float, typer.Option(help="Seconds of a request; then 504.")] = 30.0,
+    statements: Annotated[int, typer.Option(help="Sentences of a request; more get 422.")] = 256,
+    text_characters: Annotated[
+        int, typer.Option(help="Characters of a sentence; more get 422.")
+    ] = 5_000,
+    document_characters: Annotated[
+        int, typer.Option(help="Of a document; more get 422.")
+    ] = 100_000,
+    body_bytes: Annotated[int, typer.Option(help="Bytes of a body; more get 413.")] = 1 << 20,
+    connections: Annotated[int, typer.Option(help="Connections at a time.")] = 960,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Web pages that may call: https://example.org")
+    ] = None,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Log the texts too.")] = False,
+) -> None:
+    """Serve the classifier over HTTP: POST /predict and /read; GET /docs says the rest.
+
+    Stops on SIGTERM when it has answered what it has begun. Logs are JSON lines on standard error.
+
+    Example: detente serve --port 8000
+    """
+    from detente import server
+    from detente.wire import Limits
+
+    settings = server.Settings(
+        limits=Limits(body_bytes, statements, text_characters, document_characters),
+        threads=threads,
+        waiting=waiting,
+        together=together,
+        linger=linger_ms / 1000,
+        timeout=timeout,
+        connections=connections,
+        token=server.read_token(token_file),
+        cors_origins=tuple(cors_origin or ()),
+        log_texts=log_texts,
+    )
+    server.serve(model, settings, runtime=runtime, host=host, port=port)
 
 
 def _event(text: str) -> tuple[date, str]:

@@ -8,6 +8,7 @@
     ├── ConfigError (ValueError)         a training configuration
     ├── ModelError (OSError)             a model folder or a hub id that cannot be loaded
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
+    ├── BusyError (RuntimeError)         a server that takes no more for now
     └── UnknownStateError (LookupError)  a state code that is not in the gazetteer
 
     DetenteWarning (UserWarning)
@@ -44,7 +45,7 @@ class DetenteError(Exception):
         self.what, self.where, self.got, self.expected, self.fix = what, where, got, expected, fix
         message = f"{where}: {what}" if where else what
         if got is not None:
-            message += f"; got {_shorten(got)}"
+            message += f"; got {shorten(got)}"
         if expected:
             message += f"; expected {expected}"
         super().__init__(message + (f". {fix}" if fix else ""))
@@ -89,6 +90,10 @@ class MissingExtraError(DetenteError, ImportError):
         )
 
 
+class BusyError(DetenteError, RuntimeError):
+    """A server takes no more for now."""
+
+
 class UnknownStateError(DetenteError, LookupError):
     """A state code is not in the gazetteer."""
 
@@ -105,6 +110,7 @@ class OtherFileWarning(DetenteWarning):
     """A corpus file is read that is not the one the project's figures were made on."""
 
 
-def _shorten(value: object, limit: int = 80) -> str:
+def shorten(value: object, limit: int = 80) -> str:
+    """Returns what ``repr`` says of a value, of at most so many characters."""
     shown = repr(value)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -39,7 +39,7 @@ class OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _cores()
+        options.intra_op_num_threads = threads or cores()
         options.inter_op_num_threads = 1
         # Errors come as exceptions; the library's own warnings are about graph details.
         options.log_severity_level = 3
@@ -65,7 +65,7 @@ class OnnxRuntime:
         return np.asarray(logits, dtype=np.float32)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Returns the cores this process may run on, by its affinity where the system has one."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
