@@ -21,7 +21,8 @@ from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.rows import read_statements, write_json
 from detente.runtimes.torch_runtime import TorchRuntime
 from train.card import render_card
-from train.export import FP32, INT8, compare, export_int8
+from train.export import compare, export_int8
+from train.gates import FP32, INT8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
 RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", LEARNED, SETTINGS)
