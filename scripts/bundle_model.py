@@ -2,12 +2,12 @@
 
 Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
 STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and
-writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out).
+writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out). The
+card of the run, with the figures it is rendered from, goes to model_cards/default (--card).
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,11 +20,12 @@ from detente.errors import DetenteError, ModelError
 from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.rows import read_statements, write_json
 from detente.runtimes.torch_runtime import TorchRuntime
-from train.card import render_card
+from train.card import CARD, METRICS, TEMPLATE, render_card, write_card
 from train.export import compare, export_int8
 from train.gates import FP32, INT8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
+CARDS = TEMPLATE.parent
 RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", LEARNED, SETTINGS)
 
 
@@ -32,6 +33,7 @@ def main(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     statements: Annotated[list[Path], typer.Argument(help="Labelled statements to compare on.")],
     out: Annotated[Path, typer.Option(help="The folder to make, in place of one there.")] = BUNDLED,
+    card: Annotated[Path, typer.Option(help="The folder for the card.")] = CARDS / "default",
 ) -> None:
     """Quantise, gate and bundle the model of a run."""
     source = run / "model"
@@ -56,9 +58,10 @@ def main(
             raise ModelError("the int8 export fails its gate: " + "; ".join(failures))
         onnx = settings["onnx"] | {"int8_against_checkpoint": comparison.to_dict()}
         write_json(folder / SETTINGS, settings | {"onnx_file": INT8, "onnx": onnx})
-        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-        (folder / "README.md").write_text(render_card(metrics | {"onnx": onnx}), "utf-8")
+        metrics = read_json(run / METRICS) | {"onnx": onnx}
+        (folder / CARD).write_text(render_card(metrics), "utf-8")
         write_manifest(folder)
+        write_card(card, metrics)
         # Beside the old one first, so that a stop leaves one of the two whole.
         fresh = shutil.copytree(folder, out.with_name(f"{out.name}.new"))
         shutil.rmtree(out, ignore_errors=True)

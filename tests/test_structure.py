@@ -21,7 +21,7 @@ TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
     "tone_metric", "batches", "losses", "trackers", "layers", "lora", "fit", "stopwatch",
     "baselines", "evaluation", "confusion", "contracts", "row_int8", "gates", "export", "card",
-    "run", "distill", "__main__", "audit", "search",
+    "release", "run", "distill", "__main__", "audit", "search",
 ]  # fmt: skip
 
 

@@ -11,20 +11,20 @@ from detente.errors import ModelError
 
 _ANSWERS: Final = {
     401: (
-        "it does not know who asks, or has no such repository",
+        "the hub does not know who asks, or has no such repository",
         "Check the name; for a private one log in with `hf auth login`, or set HF_TOKEN.",
     ),
     403: (
-        "it does not allow that",
+        "the hub does not allow it",
         "Ask the owner for access, or log in with a token that has the right.",
     ),
     404: (
-        "it has no such repository",
+        "the hub has no such repository",
         "Check the name; a private one is shown only to who may read it.",
     ),
     409: ("something there is in the way", None),
     412: ("the repository changed meanwhile", "Try again."),
-    429: ("it has had too many requests", "Wait some minutes, then try again."),
+    429: ("the hub has had too many requests", "Wait some minutes, then try again."),
 }
 
 
@@ -56,7 +56,9 @@ def fetch(model: str, revision: str | None, names: Iterable[str], *, again: bool
         )
     except Exception as error:  # network, hub and validation errors share no base class
         raise explain(
-            error, "cannot be fetched from the hub", f"{model}@{revision or 'main'}"
+            error,
+            "cannot be fetched from the hub, and is not in its cache",
+            f"{model}@{revision or 'main'}",
         ) from error
     return Path(folder)
 
@@ -85,12 +87,12 @@ def explain(error: Exception, what: str, where: str) -> ModelError:
     why: str
     fix: str | None
     if OfflineModeIsEnabled in kinds:
-        why = "HF_HUB_OFFLINE forbids the network, and not all of it is in the cache"
-        fix = "Unset it once, with network, to fetch the model."
+        why = "HF_HUB_OFFLINE forbids the network"
+        fix = "Unset it, or load a local folder."
     elif answered is not None:
         status = answered.response.status_code
         got = f"HTTP {status}{_said(answered)}"
-        why, fix = _ANSWERS.get(status, ("it failed itself", "Try again later."))
+        why, fix = _ANSWERS.get(status, ("the hub failed", "Try again later."))
         if RevisionNotFoundError in kinds:
             why, fix = "the repository has no such revision", "Check its tags and branches."
         elif EntryNotFoundError in kinds and status == 404:
@@ -98,7 +100,7 @@ def explain(error: Exception, what: str, where: str) -> ModelError:
     elif HFValidationError in kinds:
         why, fix = str(error), "A hub id is owner/name; for a folder, check its path."
     elif _is_of_the_network(kinds):
-        why = "no network: it cannot be reached, and not all of the model is in its cache"
+        why = "no network: the hub cannot be reached"
         fix = "Check the connection and HF_ENDPOINT, or load a local folder."
     else:
         why, fix = f"{type(error).__name__}: {error}", None
