@@ -101,6 +101,8 @@ def publish(api: HfApi, release: Release, repo: str, *, public: bool, tag: str) 
         ConfigError: The repository is public and should not be, or the tag names other files.
         ModelError: The hub refuses or cannot be reached, or something else arrived.
     """
+    # Before anybody is contacted: a model that cannot be asked is not published.
+    answers = _answers(release.folder)
     with _explained(repo):
         api.create_repo(repo, private=not public, exist_ok=True)
         head = api.model_info(repo)
@@ -113,7 +115,7 @@ def publish(api: HfApi, release: Release, repo: str, *, public: bool, tag: str) 
         tags = {each.name: each.target_commit for each in api.list_repo_refs(repo).tags}
     if tag in tags:
         _check_manifest(api, release, repo, tag)
-        _check_arrival(api, release, repo, tags[tag])
+        _check_arrival(api, release, answers, repo, tags[tag])
         return tags[tag]
     with _explained(repo):
         tree = api.list_repo_tree(repo, revision=head.sha, recursive=True)
@@ -129,7 +131,7 @@ def publish(api: HfApi, release: Release, repo: str, *, public: bool, tag: str) 
             commit_message=f"detente model {tag}",
             parent_commit=head.sha,
         ).oid
-    _check_arrival(api, release, repo, commit)
+    _check_arrival(api, release, answers, repo, commit)
     with _explained(repo):
         api.create_tag(repo, tag=tag, revision=commit)
     return commit
@@ -147,7 +149,14 @@ def _check_manifest(api: HfApi, release: Release, repo: str, tag: str) -> None:
         )
 
 
-def _check_arrival(api: HfApi, release: Release, repo: str, commit: str) -> None:
+def _answers(folder: Path) -> list[dict[str, float]]:
+    found = Classifier.load(folder).predict_batch(PAIRS)
+    return [dict(prediction.probabilities) for prediction in found]
+
+
+def _check_arrival(
+    api: HfApi, release: Release, answers: list[dict[str, float]], repo: str, commit: str
+) -> None:
     """Downloads a revision and compares its files, and what the model says, with what was sent."""
     with tempfile.TemporaryDirectory() as scratch:
         with _explained(repo):
@@ -157,17 +166,13 @@ def _check_arrival(api: HfApi, release: Release, repo: str, commit: str) -> None
             for file in release.files
             if not (folder / file.name).is_file() or sha256(folder / file.name) != file.sha256
         ]
-        before, after = (
-            [] if differing else [p.probabilities for p in Classifier.load(f).predict_batch(PAIRS)]
-            for f in (release.folder, folder)
-        )
-    if differing or before != after:
-        raise ModelError(
-            "something else arrived than was sent; it has no tag",
-            where=f"{repo}@{commit}",
-            got=f"other bytes in {', '.join(differing)}" if differing else "other predictions",
-            fix="Push again.",
-        )
+        if differing or _answers(folder) != answers:
+            raise ModelError(
+                "something else arrived than was sent; it has no tag",
+                where=f"{repo}@{commit}",
+                got=f"other bytes in {', '.join(differing)}" if differing else "other predictions",
+                fix="Push again.",
+            )
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from huggingface_hub import CardData, ModelCard
 from jinja2 import UndefinedError
 
 from detente.errors import ConfigError, ModelError
-from detente.hub import MANIFEST, SETTINGS, read_json, sha256, verify
+from detente.hub import MANIFEST, SETTINGS, open_folder, read_json, sha256
 from train.card import CARD, METRICS, PLACEHOLDER, licence_of, public_metrics, render_card
 from train.gates import onnx_failures
 
@@ -129,14 +129,14 @@ def prepare(run: Path, repo: str) -> Release:
         refusals.append(f"{METRICS}: the run's figures are not there or not whole ({error!r})")
     metadata = text = ""
     if CARD in present:
-        content = (folder / CARD).read_text("utf-8")
+        content = (folder / CARD).read_text("utf-8", "replace")
         if expected is not None:
             refusals += _card_refusals(content, expected)
         try:
             card = ModelCard(content)
             metadata, text = card.data.to_yaml(), card.text
             refusals += _metadata_refusals(card.data)
-        except ValueError as error:
+        except Exception as error:  # the errors of YAML and of the card classes share no base class
             refusals.append(f"{CARD}: its metadata cannot be read ({error})")
     else:
         refusals.append(f"{CARD}: there is no card")
@@ -162,7 +162,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _manifest_refusals(folder: Path, present: set[str], named: set[str]) -> Iterator[str]:
     try:
-        verify(folder)
+        open_folder(folder, str(folder))
     except ModelError as error:
         yield str(error)
     for name in sorted(present - named - {MANIFEST}):

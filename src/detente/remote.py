@@ -93,9 +93,9 @@ def explain(error: Exception, what: str, where: str) -> ModelError:
         status = answered.response.status_code
         got = f"HTTP {status}{_said(answered)}"
         why, fix = _ANSWERS.get(status, ("the hub failed", "Try again later."))
-        if RevisionNotFoundError in kinds:
+        if isinstance(answered, RevisionNotFoundError):
             why, fix = "the repository has no such revision", "Check its tags and branches."
-        elif EntryNotFoundError in kinds and status == 404:
+        elif isinstance(answered, EntryNotFoundError):
             why, fix = "the repository lacks a file", "Take a revision that is whole."
     elif HFValidationError in kinds:
         why, fix = str(error), "A hub id is owner/name; for a folder, check its path."
