@@ -3,7 +3,7 @@
 Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
 STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and
 writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out). The
-card of the run, with the figures it is rendered from, goes to model_cards/default (--card).
+card of the bundled model, with the figures it is rendered from, goes to model_cards/default, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from train.export import compare, export_int8
 from train.gates import FP32, INT8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
-CARDS = TEMPLATE.parent
 RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", LEARNED, SETTINGS)
 
 
@@ -33,7 +32,6 @@ def main(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     statements: Annotated[list[Path], typer.Argument(help="Labelled statements to compare on.")],
     out: Annotated[Path, typer.Option(help="The folder to make, in place of one there.")] = BUNDLED,
-    card: Annotated[Path, typer.Option(help="The folder for the card.")] = CARDS / "default",
 ) -> None:
     """Quantise, gate and bundle the model of a run."""
     source = run / "model"
@@ -61,11 +59,12 @@ def main(
         metrics = read_json(run / METRICS) | {"onnx": onnx}
         (folder / CARD).write_text(render_card(metrics), "utf-8")
         write_manifest(folder)
-        write_card(card, metrics)
         # Beside the old one first, so that a stop leaves one of the two whole.
         fresh = shutil.copytree(folder, out.with_name(f"{out.name}.new"))
         shutil.rmtree(out, ignore_errors=True)
         fresh.rename(out)
+    if out == BUNDLED:
+        write_card(TEMPLATE.parent / "default", metrics)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB\n{comparison}")
 

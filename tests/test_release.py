@@ -163,17 +163,17 @@ def the_token_in_use(run):
 
 
 def a_path(run):
-    change(run / "model" / "config.json", _name_or_path="/" + "data/someone/base")
+    change(run / "model" / "config.json", _name_or_path="/data/someone/base")
     write_manifest(run / "model")
 
 
 def a_path_of_windows(run):
-    change(run / "model" / "config.json", _name_or_path="C:\\" + "Users\\someone\\base")
+    change(run / "model" / "config.json", _name_or_path="C:\\Users\\someone\\base")
     write_manifest(run / "model")
 
 
 def a_path_among_weights(run):
-    add(run, "extra.safetensors", b"\0\0/" + b"home/someone/base\0")
+    add(run, "extra.safetensors", b"\0\0/home/someone/base\0")
 
 
 def a_card_for_another_repository(run):

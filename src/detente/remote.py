@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +104,7 @@ def explain(error: Exception, what: str, where: str) -> ModelError:
         why = "no network: the hub cannot be reached"
         fix = "Check the connection and HF_ENDPOINT, or load a local folder."
     else:
-        why, fix = f"{type(error).__name__}: {error}", None
+        why, fix = f"{type(error).__name__}: {re.sub(r'hf_[A-Za-z0-9]+', 'hf_…', str(error))}", None
     return ModelError(f"{what}: {why}", where=where, got=got, fix=fix)
 
 
