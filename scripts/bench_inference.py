@@ -53,8 +53,9 @@ from detente.runtimes.onnx_runtime import NOT_FUSED, OnnxRuntime
 from detente.statement import Statement
 from detente.states import mentions
 from scripts.bench_training import forward_flops, matrix_rate
-from train.export import FP32, INT8, export_int8
+from train.export import export_int8
 from train.fit import show_progress
+from train.gates import FP32, INT8
 from train.tone_metric import tone_metrics
 
 ONE_BY_ONE, BATCHED, CROSS = "pipeline, one by one", "pipeline, batches", "CrossEncoder"

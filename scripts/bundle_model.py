@@ -2,12 +2,12 @@
 
 Quantises the run's ONNX export to int8, compares it with the checkpoint on the labelled
 STATEMENTS (files of at least 5,000 rows together), refuses it if the gates do not hold, and
-writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out).
+writes what the ONNX runtime needs to src/detente/default_model, or to another folder (--out). The
+card of the bundled model, with the figures it is rendered from, goes to model_cards/default, too.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,8 +20,9 @@ from detente.errors import DetenteError, ModelError
 from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.rows import read_statements, write_json
 from detente.runtimes.torch_runtime import TorchRuntime
-from train.card import render_card
-from train.export import FP32, INT8, compare, export_int8
+from train.card import CARD, METRICS, TEMPLATE, render_card, write_card
+from train.export import compare, export_int8
+from train.gates import FP32, INT8
 
 BUNDLED = Path(__file__).resolve().parents[1] / "src" / "detente" / "default_model"
 RUNTIME_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", LEARNED, SETTINGS)
@@ -55,13 +56,15 @@ def main(
             raise ModelError("the int8 export fails its gate: " + "; ".join(failures))
         onnx = settings["onnx"] | {"int8_against_checkpoint": comparison.to_dict()}
         write_json(folder / SETTINGS, settings | {"onnx_file": INT8, "onnx": onnx})
-        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-        (folder / "README.md").write_text(render_card(metrics | {"onnx": onnx}), "utf-8")
+        metrics = read_json(run / METRICS) | {"onnx": onnx}
+        (folder / CARD).write_text(render_card(metrics), "utf-8")
         write_manifest(folder)
         # Beside the old one first, so that a stop leaves one of the two whole.
         fresh = shutil.copytree(folder, out.with_name(f"{out.name}.new"))
         shutil.rmtree(out, ignore_errors=True)
         fresh.rename(out)
+    if out == BUNDLED:
+        write_card(TEMPLATE.parent / "default", metrics)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{out}: {size / 1e6:.1f} MB\n{comparison}")
 

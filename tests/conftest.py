@@ -1,17 +1,22 @@
 """A tiny seeded encoder made in memory, and one run trained from it for the whole session."""
 
+import shutil
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from ruamel.yaml import YAML
+from stand_in_hub import TOKEN, StandInHub, running
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from detente.encoding import PairEncoder
 from detente.rows import write_jsonl
 from train.batches import make_encoder
+from train.card import main as describe_run
 from train.config import Config, load_config
 from train.fit import show_progress
 from train.run import train
@@ -145,3 +150,31 @@ def tiny_run(tiny_base, tiny_table, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_run) -> Path:
     return tiny_run / "model"
+
+
+@pytest.fixture(scope="session")
+def described_run(tiny_run, tmp_path_factory) -> Path:
+    """The finished run, with its licence stated and its place on the hub named."""
+    run = shutil.copytree(tiny_run, tmp_path_factory.mktemp("described") / "run")
+    describe_run(run, repo="someone/tone", licence="apache-2.0")
+    return run
+
+
+@pytest.fixture
+def publishable(described_run, tmp_path) -> Path:
+    """A run of one's own, to publish or to spoil."""
+    return shutil.copytree(described_run, tmp_path / "run")
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Iterator[StandInHub]:
+    """A hub on this machine, which the real client takes for the only one."""
+    with running() as server:
+        # What HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET set before the client is imported.
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server

@@ -4,7 +4,8 @@ from conftest import tiny_rows
 
 from detente import Classifier, ModelError, Statement
 from detente.runtimes.onnx_runtime import OnnxRuntime
-from train.export import FP32, INT8, Comparison, check_fp32, compare, export_int8
+from train.export import check_fp32, compare, export_int8
+from train.gates import FP32, INT8, Comparison
 
 STATEMENTS = [Statement.from_row(row) for row in tiny_rows()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from detente.errors import ConfigError, DataError
 from detente.statement import Statement
@@ -14,6 +14,8 @@ from train.config import Data as Mixture
 from train.corpora import LoadedCorpus, load_corpus
 from train.leaks import LeakageReport, remove_leaks
 from train.splits import SPLITS, Split, Splits
+
+_MOST_VOICES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Data:
         return [s for splits in self.splits.values() for s in splits[split]]
 
     def summary(self) -> dict[str, Any]:
-        """Returns licences, counts, checksums and removals, as ``metrics.json`` stores them."""
+        """Returns licences, counts, voices, checksums and removals, for ``metrics.json``."""
         return {
             corpus.info.name: {
                 "licence": corpus.info.licence,
@@ -51,6 +53,7 @@ class Data:
                     split: dict(Counter(s.label for s in self.splits[corpus.info.name][split]))
                     for split in SPLITS
                 },
+                **_voices([s for rows in self.splits[corpus.info.name].values() for s in rows]),
             }
             for corpus in self.corpora
         }
@@ -82,6 +85,16 @@ def load_data(config: Config) -> Data:
         for statements in splits[corpus.info.name].values():
             statements[:] = [_weighed(s, spec, corpus, config.data) for s in statements]
     return Data(corpora, splits, leakage)
+
+
+def _voices(statements: Sequence[Statement]) -> dict[str, Any]:
+    """Returns who speaks and when, as far as the rows say it: the states, most rows first."""
+    years = [s.date.year for s in statements if s.date is not None]
+    sources = Counter(s.source for s in statements if s.source is not None)
+    return {
+        "years": [min(years), max(years)] if years else None,
+        "sources": {"states": len(sources), "most": dict(sources.most_common(_MOST_VOICES))},
+    }
 
 
 def _only_test(splits: Splits) -> Splits:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,63 +19,12 @@ from detente.labels import tone_score
 from detente.runtimes.onnx_runtime import OnnxRuntime
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement
+from train.gates import FP32, LOGIT_TOLERANCE, Comparison
 from train.row_int8 import quantize_rows
 from train.tone_metric import labels_of, probabilities_of, tone_metrics
 
-FP32: Final = "onnx/model.onnx"
-INT8: Final = "onnx/model_int8.onnx"
-LOGIT_TOLERANCE: Final = 1e-3
-"""The most that fp32 logits of the two runtimes may differ."""
 ALONE: Final = 200
 """Statements that are also computed one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """An export beside its checkpoint, on the same statements.
-
-    Attributes:
-        statements: Statements compared.
-        label_agreement: Share of equal labels.
-        mean_probability_difference: Mean |Δp| over statements and labels.
-        macro_f1: Of the export.
-        macro_f1_drop: Of the checkpoint, less that of the export; positive is worse.
-        score_difference_alone: The most that a score of the export differs between a statement
-            computed alone and together with others, on up to :data:`ALONE` of them.
-    """
-
-    statements: int
-    label_agreement: float
-    mean_probability_difference: float
-    macro_f1: float
-    macro_f1_drop: float
-    score_difference_alone: float
-
-    def failures(self, minimum: int = 5000) -> list[str]:
-        """Returns why an int8 export may not be used; an empty list if it may.
-
-        The bounds are those of the design: agreement at least 98.5 %, mean |Δp| at most 0.01,
-        macro-F1 at most one point lower, on at least ``minimum`` statements. And a score may
-        differ by 0.02 at most with what it is computed together with.
-        """
-        checks = (
-            (self.statements >= minimum, f"{self.statements} statements compared, not {minimum}"),
-            (self.label_agreement >= 0.985, f"label agreement is {self.label_agreement:.4f}"),
-            (
-                self.mean_probability_difference <= 0.01,
-                f"mean |Δp| is {self.mean_probability_difference:.4f}",
-            ),
-            (self.macro_f1_drop <= 0.01, f"macro-F1 falls by {self.macro_f1_drop:.4f}"),
-            (
-                self.score_difference_alone <= 0.02,
-                f"a score differs by {self.score_difference_alone:.4f} when computed alone",
-            ),
-        )
-        return [reason for holds, reason in checks if not holds]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the figures for ``detente.json``."""
-        return asdict(self)
 
 
 def export_fp32(folder: Path) -> Path:

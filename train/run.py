@@ -34,7 +34,7 @@ from detente.statement import Statement, text_hash
 from train.base_models import earlier_stage, public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
-from train.card import render_card
+from train.card import write_card
 from train.config import Config, load_config
 from train.confusion import held_out_confusion
 from train.contracts import check, load_contracts
@@ -50,8 +50,9 @@ from train.evaluation import (
     table,
     write_report,
 )
-from train.export import FP32, check_fp32, export_fp32
+from train.export import check_fp32, export_fp32
 from train.fit import Fitted, fit
+from train.gates import FP32
 from train.splits import Split
 from train.tone_metric import probabilities_of
 
@@ -113,6 +114,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
     metrics = {
         "name": config.run.name,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "base_model": public_name(config.base.name),
         "results": {e.name: e.metrics for e in evaluations},
         "contracts": contracts.to_json()["contracts"] if contracts else {},
         "confusion": held_out_confusion(counted, classifier.predict_batch(counted)),
@@ -302,7 +304,7 @@ def _describe_model(folder: Path, metrics: Mapping[str, Any], data: Data) -> Non
     kept = ("confusion", "contracts", "data", "onnx")
     figures = {"results": results} | {key: metrics[key] for key in kept}
     write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
-    (folder / "README.md").write_text(render_card(metrics), "utf-8")
+    write_card(folder, metrics)
     learned = {text_hash(s.text) for s in data.all("train") if "soft_label" not in s.extra}
     before = Path(metrics["config"]["base"]["name"]) / LEARNED
     if before.is_file():
@@ -359,6 +361,7 @@ def _device() -> str:
 
 def _environment() -> dict[str, Any]:
     return {
+        "detente": detente.__version__,
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",

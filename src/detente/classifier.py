@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +19,10 @@ from detente.batching import map_ahead, plan_batches
 from detente.encoding import PairEncoder, Target, as_target
 from detente.errors import DetenteError, InputError, ModelError
 from detente.labels import LABELS, Label
-from detente.runtimes import Runtime
+from detente.runtimes import Runtime, RuntimeName, choose
 from detente.statement import Statement, check_text
 from detente.states import State, mentions
 
-RuntimeName = Literal["auto", "onnx", "torch"]
 StatementLike = Statement | tuple[str, str]
 Triple = tuple[str, Target, Target | None]
 """A sentence, its target and its source, read and checked."""
@@ -122,7 +120,7 @@ class Classifier:
         """
         from tokenizers import Tokenizer
 
-        folder = hub.locate(model, revision)
+        folder = hub.locate(model, revision, runtime)
         try:
             tokenizer = Tokenizer.from_file(str(folder.path / "tokenizer.json"))
         except Exception as error:  # the Rust library raises plain Exception
@@ -329,14 +327,10 @@ def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 def _start_runtime(folder: hub.ModelFolder, runtime: RuntimeName, threads: int | None) -> Runtime:
     has_onnx = folder.onnx_file is not None and (folder.path / folder.onnx_file).is_file()
-    if runtime == "auto":
-        runtime = "onnx" if has_onnx and importlib.util.find_spec("onnxruntime") else "torch"
-    if runtime == "torch":
+    if choose(runtime, has_onnx) == "torch":
         from detente.runtimes.torch_runtime import TorchRuntime
 
         return TorchRuntime(folder.path, bf16=None)
-    if runtime != "onnx":
-        raise InputError("unknown runtime", got=runtime, expected="auto, onnx or torch")
     if folder.onnx_file is None or not has_onnx:
         raise ModelError(
             "the model has no ONNX file",

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from detente import __version__, hub, rows
-from detente.classifier import Classifier, Prediction, RuntimeName
+from detente.classifier import Classifier, Prediction
 from detente.errors import DetenteError, InputError
 from detente.labels import LABELS
+from detente.runtimes import RuntimeName
 from detente.scoring import SHARD_ROWS, Engine, OnError, score_here
 from detente.scoring import score as score_files
 from detente.shards import beside

@@ -18,6 +18,8 @@ from typing import Any, Final
 from detente.encoding import TEMPLATE
 from detente.errors import ModelError
 from detente.labels import LABELS
+from detente.remote import fetch
+from detente.runtimes import RuntimeName, choose
 
 DEFAULT: Final = "default"
 MANIFEST: Final = "manifest.json"
@@ -49,12 +51,15 @@ class ModelFolder:
     settings: dict[str, Any]
 
 
-def locate(model: str | Path, revision: str | None = None) -> ModelFolder:
+def locate(
+    model: str | Path, revision: str | None = None, runtime: RuntimeName = "auto"
+) -> ModelFolder:
     """Finds a model, fetches it if it is on the hub, and checks its files.
 
     Args:
         model: ``"default"`` for the bundled model, a folder, or a hub id (``owner/name``).
         revision: A branch, tag or commit of the hub; only with a hub id.
+        runtime: What will compute: of a model on the hub, only its weights are fetched.
 
     Raises:
         ModelError: There is no such model, it cannot be fetched, or its files are not right.
@@ -69,7 +74,14 @@ def locate(model: str | Path, revision: str | None = None) -> ModelFolder:
     elif Path(model).is_dir():
         folder = Path(model)
     elif isinstance(model, str) and _is_hub_id(model):
-        folder = _fetch(model, revision)
+        folder = _fetch(model, revision, runtime)
+        try:
+            return open_folder(folder, name)
+        except ModelError as error:
+            try:
+                _fetch_damaged(model, folder)
+            except ModelError:
+                raise error from None
     else:
         raise ModelError(
             "no such model",
@@ -157,17 +169,22 @@ def verify(folder: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def write_manifest(folder: Path) -> None:
-    """Writes the manifest of all files in ``folder``, in a stable order."""
-    names = sorted(
+def write_manifest(folder: Path, only: Iterable[str] | None = None) -> None:
+    """Writes the manifest of all files in ``folder``, in a stable order.
+
+    Args:
+        folder: A model folder.
+        only: Files that were written anew; all others stay as the manifest there records them.
+    """
+    files = {} if only is None else _manifest(folder)
+    names = only or (
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.is_file() and path.name != MANIFEST
     )
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        for name in names
-    }
+    for name in names:
+        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+    files = dict(sorted(files.items()))
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
 
 
@@ -235,16 +252,24 @@ def _is_hub_id(model: str) -> bool:
     return len(parts) == 2 and all(parts) and not model.startswith((".", "~"))
 
 
-def _fetch(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+def _fetch(model: str, revision: str | None, runtime: RuntimeName) -> Path:
+    """Fetches what a runtime needs of a model: a few small files and one with weights."""
+    folder = fetch(model, revision, (*_NEEDED, MANIFEST, LEARNED))
+    if (folder / SETTINGS).is_file():
+        onnx_file = read_json(folder / SETTINGS).get("onnx_file")
+        onnx = choose(runtime, onnx_file is not None) == "onnx"
+        # By the commit: what a branch is called may have moved since.
+        fetch(model, folder.name, (str(onnx_file),) if onnx else _WEIGHTS)
+    return folder
 
-    wanted: Iterable[str] = ("*.json", "*.txt", "*.md", "*.safetensors", "onnx/*.onnx")
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(wanted)))
-    except Exception as error:  # network, hub and validation errors share no base class
-        raise ModelError(
-            f"cannot be fetched from the hub, and is not in its cache ({error})",
-            where=f"{model}@{revision or 'main'}",
-            expected="a model folder on this machine, or a hub id that this machine can reach",
-            fix="Check the name and the network, or load a local folder.",
-        ) from error
+
+def _fetch_damaged(model: str, folder: Path) -> None:
+    """Fetches again what is not as the manifest says: nothing damaged stays in the cache."""
+    fetch(model, folder.name, (MANIFEST,), again=True)
+    damaged = [
+        name
+        for name, recorded in _manifest(folder).items()
+        if (folder / name).is_file() and sha256(folder / name) != recorded["sha256"]
+    ]
+    if damaged:
+        fetch(model, folder.name, damaged, again=True)

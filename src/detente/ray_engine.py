@@ -118,4 +118,4 @@ def _work(pool: Sequence[Any], shards: Iterator[Shard]) -> Iterator[Result]:
 
 
 def _manifest(task: Task) -> str:
-    return hub.sha256(hub.locate(task.model).path / hub.MANIFEST)
+    return hub.sha256(hub.locate(task.model, runtime=task.runtime).path / hub.MANIFEST)

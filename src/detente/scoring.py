@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, Protocol, cast
 
 from detente import hub, rows
-from detente.classifier import Classifier, Prediction, RuntimeName
+from detente.classifier import Classifier, Prediction
 from detente.errors import DataError, InputError, TruncationWarning
 from detente.labels import LABELS
 from detente.rows import Row
+from detente.runtimes import RuntimeName
 from detente.shards import Counts, Ledger, Result, beside, writing
 from detente.statement import Statement, is_blank
 
@@ -309,7 +310,7 @@ def score(
     task = Task(model, runtime, text_column, target, source, kind, stop=on_error == "stop")
     task = _with_schema(task, columns, types)
     seen = [_look_at(path) for path in paths]
-    located = hub.locate(model)
+    located = hub.locate(model, runtime=runtime)
     identity = {
         "input": [
             {"path": str(path), **look.identity} for path, look in zip(paths, seen, strict=True)

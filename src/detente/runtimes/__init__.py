@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from detente.errors import InputError
+
+RuntimeName = Literal["auto", "onnx", "torch"]
 
 
 class Runtime(Protocol):
@@ -31,3 +36,20 @@ class Runtime(Protocol):
             Shape (rows, 3), in label order.
         """
         ...
+
+
+def choose(runtime: RuntimeName, has_onnx: bool) -> Literal["onnx", "torch"]:
+    """Returns what computes: what was asked for, or ONNX Runtime where it can and torch elsewhere.
+
+    Args:
+        runtime: What was asked for.
+        has_onnx: Whether the model has an ONNX file.
+
+    Raises:
+        InputError: There is no such runtime.
+    """
+    if runtime == "auto":
+        return "onnx" if has_onnx and importlib.util.find_spec("onnxruntime") else "torch"
+    if runtime not in ("onnx", "torch"):
+        raise InputError("unknown runtime", got=runtime, expected="auto, onnx or torch")
+    return runtime
