@@ -3,7 +3,7 @@
     make demo-app               # or, with the extra demo installed: python demo/app.py
 
 As a Hugging Face Space the same file runs with the package beside it: README.md says how. Nothing
-is fetched from elsewhere, by the page or by its server, and nothing that is entered is kept.
+is fetched from elsewhere, by the page or by its server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from detente.states import all_states
 MOST_CHARACTERS: Final = 20_000
 """Of a text."""
 MOST_ROWS: Final = 2_000
-"""Of a table: on two cores they take some ten seconds."""
+"""Of a table."""
 MOST_BYTES: Final = "2mb"
 """Of a file."""
 
@@ -66,14 +66,15 @@ How does one state talk about another? Each sentence that names a state is read 
 English only; the tone is that of the words, and one sentence is weak evidence.
 """
 TABLE_HELP: Final = f"""A row is a sentence: columns `date` (2024-03-01), `target` and `text`, and
-if you have them `source`, `speaker` and `doc_id`. Up to {MOST_ROWS:,} rows; nothing is kept.
+if you have them `source`, `speaker` and `doc_id`. Up to {MOST_ROWS:,} rows; files are deleted after
+about an hour.
 """
-# The marks say the tone by a sign too: colours alone do not reach every reader.
 # The page asks nobody but its own server, not even for a picture that an uploaded table names.
 HEAD: Final = (
     '<meta http-equiv="Content-Security-Policy" content="'
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:\">"
 )
+# The marks say the tone by a sign too: colours alone do not reach every reader.
 CSS: Final = f"""
 .gradio-container {{ max-width: 1080px !important; margin: 0 auto !important; }}
 .said:not(:has(.notice)) {{ display: none; }}
