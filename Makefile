@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
-	benchmark-plv-four bench-training bench-inference bench-server fuzz-server ablate train clean
+	benchmark-plv-four bench-training bench-inference bench-server fuzz-server ablate train demo-app \
+	space test-browser docs clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -90,9 +91,40 @@ test-ray: venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	$(RUN) -m pytest tests/test_ray_engine.py
 
+# A page to try it in, at the address that it prints: demo/README.md.
+demo-app: $(VENV)-demo/.complete
+	$(VENV)-demo/bin/python demo/app.py
+
+# What a Hugging Face Space is made of, as runs/space: the page with the package beside it.
+space:
+	rm -rf runs/space
+	mkdir -p runs/space
+	git ls-files demo src/detente | tar -c -T - | tar -x -C runs/space --transform 's,^demo/\|^src/,,'
+
+# The page in headless Chromium (Debian: apt-get install chromium). Pictures for the docs:
+# ARGS="--pictures docs/images"
+test-browser: $(VENV)-demo/.complete space
+	$(VENV)-demo/bin/python -m pytest tests_browser $(ARGS)
+
+# Without torch, in an environment of its own.
+$(VENV)-demo/.complete: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-demo
+	$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	touch $@
+
+# The site, as the folder site/; a warning, such as a link that leads nowhere, is an error.
+docs: $(VENV)-docs/.complete
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+
+$(VENV)-docs/.complete: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 # Kills, memory, a full disk, a lost worker: ARGS="kills --kill-rows 20000" for a part of it.
 prove-scoring: venv
 	$(RUN) -m scripts.prove_scoring $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-base .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-base $(VENV)-demo $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache \
+	  .hypothesis .schemathesis

@@ -248,3 +248,15 @@ def test_report_picture_and_table_show_the_same_answer(tmp_path):
         assert (tmp_path / f"shift.{suffix}").stat().st_size > 5000
     with pytest.raises(InputError, match="unknown kind of picture"):
         found.plot(str(tmp_path / "shift.doc"))
+
+
+def test_a_row_without_text_is_named(tmp_path):
+    table = tmp_path / "speeches.csv"
+    table.write_text("date,target,text\n2020-01-01,PER,They met.\n2020-01-02,PER,\n")
+    with pytest.raises(InputError, match=r"speeches.csv, row 2: text is empty"):
+        shift(str(table))
+
+
+def test_labels_do_not_need_texts():
+    labelled = [row | {"text": None if i % 7 == 0 else row["text"]} for i, row in enumerate(rows())]
+    assert shift(labelled, confusion=GOOD).found

@@ -17,7 +17,7 @@ from detente.errors import InputError, MissingExtraError
 from detente.hub import LEARNED, ModelFolder
 from detente.labels import LABELS, parse_label
 from detente.rows import read_rows
-from detente.statement import Statement, text_hash
+from detente.statement import Statement, is_blank, text_hash
 from detente.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -134,7 +134,8 @@ def without_learned(table: pd.DataFrame, folder: ModelFolder) -> tuple[pd.DataFr
     path = folder.path / LEARNED
     if "text" not in table or not path.is_file():
         return table, 0
-    learned = table["text"].map(text_hash).isin(path.read_text("utf-8").split())
+    hashes = table["text"].map(text_hash, na_action="ignore")
+    learned = hashes.isin(path.read_text("utf-8").split())
     return table[~learned], int(learned.sum())
 
 
@@ -175,10 +176,13 @@ def add_labels(table: pd.DataFrame, model: str, *, progress: bool = False) -> pd
     from detente.classifier import Classifier
 
     wanted = [name for name in ("text", "target", "source") if name in table]
-    statements = [
-        Statement.from_row(dict(zip(wanted, row, strict=True)))
-        for row in table[wanted].itertuples(index=False)
-    ]
+    statements = []
+    for where, *row in table[wanted].itertuples():
+        cells = ("" if is_blank(cell) else cell for cell in row)
+        try:
+            statements.append(Statement.from_row(dict(zip(wanted, cells, strict=True))))
+        except InputError as error:
+            raise error.at(where) from None
     classifier = Classifier.load(model)
     found = classifier.predict_batch(statements, progress=progress)
     return table.assign(
@@ -208,7 +212,7 @@ def documents_of(table: pd.DataFrame) -> tuple[Timeline, npt.NDArray[np.int64], 
     document = pd.factorize(names, sort=True)[0]
     count = int(document.max()) + 1
     repeated = np.zeros(len(table), dtype=bool)
-    if "text" in table:
+    if "text" in table and table["text"].notna().all():
         sentence = pd.factorize(table["text"].map(_normalised))[0]
         group = _copies(document, sentence, count)
         document = group[document]
