@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detente.batching import MOST_PADDING, map_ahead, plan_batches
+from detente.batching import MOST_PADDING, map_ahead, map_beside, plan_batches
 
 lengths_of = st.lists(st.integers(1, 256), max_size=200)
 
@@ -49,6 +49,22 @@ def test_results_come_in_order_and_from_another_thread():
     assert [item for item, _ in found] == [0, 1, 2, 3, 4]
     assert threading.current_thread() not in {thread for _, thread in found}
     assert list(map_ahead(str, [])) == []
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3])
+def test_what_is_computed_side_by_side_comes_in_order(at_a_time):
+    together = threading.Barrier(at_a_time)
+
+    def slow_first(item):
+        # Passes only when so many are at work at the same time.
+        together.wait(timeout=30)
+        return item, threading.get_ident()
+
+    found = list(map_beside(slow_first, range(6), at_a_time))
+    assert [item for item, _ in found] == list(range(6))
+    assert (threading.get_ident() in {thread for _, thread in found}) == (at_a_time == 1)
+    with pytest.raises(ZeroDivisionError):
+        list(map_beside(lambda item: 6 // item, [3, 0, 2], at_a_time))
 
 
 def test_items_are_taken_one_ahead_and_no_more():

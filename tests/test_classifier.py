@@ -143,7 +143,7 @@ def test_equal_statements_are_computed_once(classifier):
     computed = []
 
     class Counting:
-        name, batch_tokens = "counting", 1024
+        name, batch_tokens, batches_at_a_time = "counting", 1024, 1
 
         def logits(self, batch):
             computed.append(len(batch["input_ids"]))

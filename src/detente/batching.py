@@ -45,6 +45,25 @@ def plan_batches(lengths: Sequence[int], tokens: int, rows: int | None = None) -
     return batches
 
 
+def map_beside(
+    function: Callable[[Item], Result], items: Sequence[Item], at_a_time: int
+) -> Iterator[Result]:
+    """Yields ``function(item)`` for each item in order, computing several on threads of their own.
+
+    Args:
+        function: Worth threads only where it leaves the interpreter, as runtimes do.
+        items: What to compute.
+        at_a_time: The most threads.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    if min(at_a_time, len(items)) < 2:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(at_a_time, thread_name_prefix="detente-batch") as workers:
+        yield from workers.map(function, items)
+
+
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yields ``function(item)`` for each item, computing the next one on another thread.
 

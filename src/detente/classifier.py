@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detente import hub
-from detente.batching import map_ahead, plan_batches
+from detente.batching import map_ahead, map_beside, plan_batches
 from detente.encoding import PairEncoder, Target, as_target
 from detente.errors import DetenteError, InputError, ModelError
 from detente.labels import LABELS, Label
@@ -110,9 +110,8 @@ class Classifier:
             model: ``"default"`` (bundled), a folder that training wrote, or a hub id.
             revision: A branch, tag or commit of the hub; only with a hub id.
             runtime: ``"onnx"``, ``"torch"``, or ``"auto"``: ONNX where the model has it.
-            threads: Threads that ONNX computes a batch with; ``None`` takes the cores this
-                process may use. With one, several threads that call the classifier at a time
-                take less of the processor than one that is shared out.
+            threads: Batches that ONNX computes side by side; ``None`` takes the cores this
+                process may use. One is for those who call the classifier from several threads.
 
         Raises:
             ModelError: There is no such model, or its files are not right.
@@ -265,8 +264,10 @@ class Classifier:
 
         for prepared in map_ahead(prepare, windows):
             logits = np.empty((len(prepared.triples), len(LABELS)), dtype=np.float32)
-            for rows, batch in prepared.batches:
-                logits[rows] = self.runtime.logits(batch)
+            batches = [batch for _, batch in prepared.batches]
+            computed = map_beside(self.runtime.logits, batches, self.runtime.batches_at_a_time)
+            for (rows, _), of_batch in zip(prepared.batches, computed, strict=True):
+                logits[rows] = of_batch
                 advance(len(rows))
             found = zip(prepared.triples, prepared.tokens_cut, softmax(logits), strict=True)
             yield {triple: _prediction(triple, cut, p) for triple, cut, p in found}

@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from detente import __version__, wire
-from detente.classifier import Classifier, Prediction, RuntimeName, statements_in
+from detente.classifier import Classifier, Prediction, statements_in
 from detente.errors import BusyError, DetenteError, InputError, MissingExtraError, TruncationWarning
 from detente.openapi import document, page
 from detente.queueing import Batcher
-from detente.runtimes import Runtime
+from detente.runtimes import Runtime, RuntimeName
 from detente.runtimes.onnx_runtime import cores
 from detente.statement import Statement
 

@@ -20,10 +20,12 @@ class Runtime(Protocol):
     Attributes:
         name: What to call it in messages and in scored files: ``onnx`` or ``torch``.
         batch_tokens: Tokens of the batches, padding included, that it computes fastest.
+        batches_at_a_time: Batches that it computes fastest side by side, on threads of their own.
     """
 
     name: str
     batch_tokens: int
+    batches_at_a_time: int
 
     def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """Computes the logits of one padded batch.

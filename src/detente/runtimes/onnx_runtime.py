@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from detente.errors import ModelError
 
-CPU_BATCH_TOKENS: Final = 1024
-"""For two cores: one alone is fastest with 320 to 640 tokens (the bundled model's shape, int8),
-and takes a quarter longer for a sentence with 2,560."""
+BATCH_TOKENS: Final = 512
+"""For one core: it is fastest with 320 to 640 tokens (the bundled model's shape, int8), and takes
+a quarter longer for a sentence with 2,560."""
 
 NOT_FUSED: Final = ("SkipLayerNormFusion",)
 """What is left as it is when a model is loaded: on a processor this fused kernel takes longer than
@@ -24,22 +24,27 @@ the two that it replaces."""
 class OnnxRuntime:
     """Runs an exported classifier on the processor.
 
+    A batch is computed by one thread, and as many batches side by side as there are cores: threads
+    that share the small matrices of one batch spend more time waiting for each other than they
+    save (``docs/speed.md``).
+
     Args:
         path: The ``.onnx`` file.
-        threads: Threads to compute with; ``None`` takes the cores this process may use.
+        threads: Batches at a time; ``None`` takes the cores this process may use.
 
     Raises:
         ModelError: The file is not an ONNX model that this machine can run.
     """
 
     name = "onnx"
-    batch_tokens = CPU_BATCH_TOKENS
+    batch_tokens = BATCH_TOKENS
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
+        self.batches_at_a_time = threads or cores()
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         # Errors come as exceptions; the library's own warnings are about graph details.
         options.log_severity_level = 3

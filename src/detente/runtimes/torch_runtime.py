@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from detente.errors import MissingExtraError, ModelError
-from detente.runtimes.onnx_runtime import CPU_BATCH_TOKENS
 
 if TYPE_CHECKING:
     import torch
 
+CPU_BATCH_TOKENS: Final = 1024
 GPU_BATCH_TOKENS: Final = 32768
 
 
@@ -35,6 +35,7 @@ class TorchRuntime:
     """
 
     name = "torch"
+    batches_at_a_time = 1
 
     def __init__(
         self, folder: Path, device: str | None = None, *, bf16: bool | None = False
