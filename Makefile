@@ -6,7 +6,7 @@ CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
 	benchmark-plv-four bench-training bench-inference bench-server fuzz-server ablate train demo-app \
-	space test-browser docs clean
+	space test-browser docs simulate clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -124,6 +124,12 @@ $(VENV)-docs/.complete: pyproject.toml constraints.txt
 # Kills, memory, a full disk, a lost worker: ARGS="kills --kill-rows 20000" for a part of it.
 prove-scoring: venv
 	$(RUN) -m scripts.prove_scoring $(ARGS)
+
+# Series with a known course: how often the verdict is right, beside ruptures and a sup-t test.
+# A part of it: ARGS="--only trend --series 100"
+simulate: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[simulate]'
+	$(RUN) -m scripts.simulate_shift $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-base $(VENV)-demo $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache \

@@ -226,7 +226,10 @@ def pelt(scores: Floats) -> bool | None:
     except ImportError:
         return None
     signal = (scores - scores.mean()) / scores.std()
-    return len(ruptures.Pelt(model="l2").fit(signal).predict(pen=np.log(len(signal)))) > 1
+    # With a linear kernel its cost is that of means, and it is written in C: the same boundaries
+    # as Pelt(model="l2", jump=1), a thousand times as fast.
+    found = ruptures.KernelCPD(kernel="linear", min_size=2).fit(signal)
+    return len(found.predict(pen=np.log(len(signal)))) > 1
 
 
 def critical_value(cell: Cell) -> float:
