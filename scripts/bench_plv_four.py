@@ -101,7 +101,7 @@ def probabilities(
 ) -> Probabilities:
     """Trains on some statements and returns the probabilities of others, shape (rows, 4)."""
     base = find_base_model(config.base.name)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoder = make_encoder(tokenizer, config.base.max_tokens)
     fit = config.fit
 
@@ -115,7 +115,7 @@ def probabilities(
 
     torch.manual_seed(config.run.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=len(CLASSES), dtype=torch.float32
+        base, num_labels=len(CLASSES), dtype=torch.float32, trust_remote_code=False
     )
     model.get_input_embeddings().requires_grad_(not fit.freeze_embeddings)
     segments = getattr(model.config, "type_vocab_size", 0) > 1

@@ -129,12 +129,17 @@ def fit(
         )
     set_seed(config.run.seed)
     base = find_base_model(config.base.name)
-    tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=config.base.max_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(
+        base, model_max_length=config.base.max_tokens, trust_remote_code=False
+    )
     if resume and (finished := _load_fitted(folder / _FITTED, tokenizer)):
         return finished
     encoder = make_encoder(tokenizer, config.base.max_tokens)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, config=_model_config(base, config.fit), dtype=torch.float32
+        base,
+        config=_model_config(base, config.fit),
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     if config.base.layers is not None:
         keep_layers(model, config.base.layers)
@@ -328,6 +333,7 @@ def has_bf16() -> bool:
 def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (no types)
     config = AutoConfig.from_pretrained(
         base,
+        trust_remote_code=False,
         num_labels=len(LABELS),
         id2label=dict(enumerate(LABELS)),
         label2id=dict(LABEL_TO_ID),
@@ -377,7 +383,9 @@ def _load_fitted(folder: Path, tokenizer: Any) -> Fitted | None:  # noqa: ANN401
     if not (folder / f"{_FITTED}.json").is_file():
         return None
     rest = read_json(folder / f"{_FITTED}.json")
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    )
     return Fitted(model.eval(), tokenizer, rest["temperature"], rest["log"], rest["seconds"])
 
 

@@ -106,5 +106,8 @@ class OtherFileWarning(DetenteWarning):
 
 
 def _shorten(value: object, limit: int = 80) -> str:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except RecursionError:
+        shown = f"a {type(value).__name__} of too many levels"
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

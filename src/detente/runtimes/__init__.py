@@ -8,6 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from detente.errors import ModelError
+from detente.labels import LABELS
+
 
 class Runtime(Protocol):
     """Anything that computes logits.
@@ -29,5 +32,31 @@ class Runtime(Protocol):
 
         Returns:
             Shape (rows, 3), in label order.
+
+        Raises:
+            ModelError: The model cannot compute them, or they are no numbers.
         """
         ...
+
+
+def checked(logits: npt.NDArray[np.float32], rows: int, where: str) -> npt.NDArray[np.float32]:
+    """Returns the logits of a batch, if they are what a classifier says.
+
+    Raises:
+        ModelError: They are not of shape (rows, 3), or not finite.
+    """
+    if logits.shape != (rows, len(LABELS)):
+        raise ModelError(
+            "the model does not answer with a number for each row and label",
+            where=where,
+            got=logits.shape,
+            expected=str((rows, len(LABELS))),
+        )
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "the model answers with what is no number",
+            where=where,
+            got=logits[~np.isfinite(logits).all(axis=1)][0].tolist(),
+            fix="Its weights are damaged, or its training diverged: train again.",
+        )
+    return logits

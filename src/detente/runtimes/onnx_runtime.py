@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detente.errors import ModelError
+from detente.runtimes import checked
 
 CPU_BATCH_TOKENS: Final = 1024
 """For two cores: one alone is fastest with 320 to 640 tokens (the bundled model's shape, int8),
@@ -29,7 +30,7 @@ class OnnxRuntime:
         threads: Threads to compute with; ``None`` takes the cores this process may use.
 
     Raises:
-        ModelError: The file is not an ONNX model that this machine can run.
+        ModelError: The file is not an ONNX model that this machine can run, or not a classifier.
     """
 
     name = "onnx"
@@ -57,12 +58,21 @@ class OnnxRuntime:
                 fix="Export it again or fetch it again.",
             ) from error
         self._inputs = [node.name for node in self._session.get_inputs()]
+        self._where = str(path)
+        # What the first prediction would take longer for is done now: it costs nothing to look.
+        nothing = np.zeros((1, 8), dtype=np.int64)
+        self.logits({name: nothing for name in ("input_ids", "attention_mask", "token_type_ids")})
 
     def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """See :meth:`detente.runtimes.Runtime.logits`."""
-        feed = {name: batch[name] for name in self._inputs}
-        (logits,) = self._session.run(None, feed)
-        return np.asarray(logits, dtype=np.float32)
+        try:
+            (logits,) = self._session.run(None, {name: batch[name] for name in self._inputs})
+        except Exception as error:  # as above; a KeyError of an input that nobody gives
+            raise ModelError(
+                f"the model cannot compute a batch ({type(error).__name__}: {error})",
+                where=self._where,
+            ) from error
+        return checked(np.asarray(logits, dtype=np.float32), len(batch["input_ids"]), self._where)
 
 
 def _cores() -> int:
