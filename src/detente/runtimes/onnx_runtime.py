@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detente.errors import ModelError
+from detente.labels import LABELS
 from detente.runtimes import checked
 
 CPU_BATCH_TOKENS: Final = 1024
@@ -20,6 +21,8 @@ and takes a quarter longer for a sentence with 2,560."""
 NOT_FUSED: Final = ("SkipLayerNormFusion",)
 """What is left as it is when a model is loaded: on a processor this fused kernel takes longer than
 the two that it replaces."""
+
+_INPUTS: Final = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
 class OnnxRuntime:
@@ -59,15 +62,22 @@ class OnnxRuntime:
             ) from error
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._where = str(path)
-        # What the first prediction would take longer for is done now: it costs nothing to look.
-        nothing = np.zeros((1, 8), dtype=np.int64)
-        self.logits({name: nothing for name in ("input_ids", "attention_mask", "token_type_ids")})
+        # By what the model declares: to try it would double the time to a first prediction.
+        outputs = [node.shape for node in self._session.get_outputs()]
+        unknown = set(self._inputs) - _INPUTS
+        if unknown or len(outputs) != 1 or outputs[0][-1:] != [len(LABELS)]:
+            raise ModelError(
+                "not a model of sentences and their tone",
+                where=self._where,
+                got=f"inputs {self._inputs}, outputs of the shapes {outputs}",
+                expected=f"inputs among {sorted(_INPUTS)}, one output of shape (rows, 3)",
+            )
 
     def logits(self, batch: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.float32]:
         """See :meth:`detente.runtimes.Runtime.logits`."""
         try:
             (logits,) = self._session.run(None, {name: batch[name] for name in self._inputs})
-        except Exception as error:  # as above; a KeyError of an input that nobody gives
+        except Exception as error:  # as above
             raise ModelError(
                 f"the model cannot compute a batch ({type(error).__name__}: {error})",
                 where=self._where,
