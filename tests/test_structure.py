@@ -19,9 +19,9 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
-    "tone_metric", "batches", "losses", "trackers", "layers", "lora", "fit", "stopwatch",
-    "baselines", "evaluation", "confusion", "contracts", "row_int8", "export", "card", "run",
-    "distill", "__main__", "audit", "search",
+    "tone_metric", "batches", "losses", "trackers", "layers", "lora", "checkpoints", "stops", "fit",
+    "stopwatch", "baselines", "evaluation", "confusion", "contracts", "row_int8", "export", "card",
+    "environment", "run", "distill", "__main__", "audit", "search",
 ]  # fmt: skip
 
 

@@ -8,10 +8,15 @@
     ├── ConfigError (ValueError)         a training configuration
     ├── ModelError (OSError)             a model folder or a hub id that cannot be loaded
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
-    └── UnknownStateError (LookupError)  a state code that is not in the gazetteer
+    ├── UnknownStateError (LookupError)  a state code that is not in the gazetteer
+    └── TrainingError (RuntimeError)     a training that cannot go on
+        ├── DivergedError                its loss is no number any more
+        └── StoppedError                 it was asked to stop, and saved its state
 
     DetenteWarning (UserWarning)
     ├── TruncationWarning                a sentence was longer than the model reads
+    ├── DamageWarning                    a checkpoint is not as it was written
+    ├── EnvironmentWarning               a run goes on under other conditions
     └── OtherFileWarning                 a corpus file is not the one our figures were made on
 
 Every message says what went wrong and where, what came, what was expected and what to do,
@@ -93,12 +98,32 @@ class UnknownStateError(DetenteError, LookupError):
     """A state code is not in the gazetteer."""
 
 
+class TrainingError(DetenteError, RuntimeError):
+    """A training cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss of a training, or its gradient, is no number any more."""
+
+
+class StoppedError(TrainingError):
+    """A training was asked to stop, and saved its state."""
+
+
 class DetenteWarning(UserWarning):
     """Base of all warnings that detente gives."""
 
 
 class TruncationWarning(DetenteWarning):
     """A sentence was longer than the model reads, and a part of it was left out."""
+
+
+class DamageWarning(DetenteWarning):
+    """A checkpoint is not as it was written, and was passed over."""
+
+
+class EnvironmentWarning(DetenteWarning):
+    """A run goes on under other conditions than it was started under."""
 
 
 class OtherFileWarning(DetenteWarning):

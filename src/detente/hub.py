@@ -180,16 +180,18 @@ def write_manifest(folder: Path) -> None:
 
     Whether it may hold them, :func:`verify` says.
     """
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST and not path.name.startswith(".")
-    )
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        for name in names
-    }
+    files = checksums(folder)
+    files.pop(MANIFEST, None)
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
+
+
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the size and the sha256 of each file in a folder, hidden ones aside, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def sha256(path: Path) -> str:
