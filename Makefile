@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
+.PHONY: venv demo test test-install test-ray prove-scoring prove-processes prove-faults check mpnet benchmark \
 	benchmark-plv-four bench-training bench-inference ablate train clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
@@ -47,6 +47,10 @@ benchmark-plv-four: venv
 # What each setting of configs/ablations.yaml is worth, on validation rows.
 ablate: venv
 	$(RUN) -m scripts.ablate --root $(ROOT) --page docs/ablations.md $(ARGS)
+
+# Training killed at 20 random moments, asked to stop, and out of room: ARGS="kills --kills 5"
+prove-faults: venv
+	$(RUN) -m scripts.prove_faults $(ARGS)
 
 # Two processes train what one does.
 prove-processes: venv
