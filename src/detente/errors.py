@@ -25,6 +25,9 @@ in that order and as far as each is known.
 
 from __future__ import annotations
 
+import reprlib
+from typing import Final
+
 
 class DetenteError(Exception):
     """Base of all errors that detente raises on purpose.
@@ -130,9 +133,13 @@ class OtherFileWarning(DetenteWarning):
     """A corpus file is read that is not the one the project's figures were made on."""
 
 
+# What comes may be a list of lists without end, or name the same list a billion times.
+_repr: Final = reprlib.Repr()
+_repr.maxlevel = 3
+_repr.maxdict = _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = 40
+_repr.maxstring = _repr.maxother = _repr.maxlong = 1000
+
+
 def _shorten(value: object, limit: int = 80) -> str:
-    try:
-        shown = repr(value)
-    except RecursionError:
-        shown = f"a {type(value).__name__} of too many levels"
+    shown = _repr.repr(value)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
