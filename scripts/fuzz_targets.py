@@ -106,6 +106,7 @@ SEEDS: Final[Mapping[str, list[bytes]]] = {
     "config": [
         b"run: {name: a, dir: b}\ndata: {corpora: [{name: own}]}\nbase: {name: c}\n",
         b"fit.lora={rank: 4}", b"data.corpora=[{name: official, hold_out: {period: [1, 2]}}]",
+        b"run: !!bool x\nfit: {epochs: !!int 7, lora: [[[[]]]]}\n", b"- - - ? - ",
         b"a: &x [1]\nb: *x\n<<: {c: !!int 0x1F}\n? [d]\n: |\n  e\n",
     ],
 }  # fmt: skip
