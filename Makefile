@@ -4,9 +4,10 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
-.PHONY: venv demo test test-install test-ray prove-scoring prove-processes check mpnet benchmark \
-	benchmark-plv-four bench-training bench-inference bench-server fuzz-server ablate train demo-app \
-	space test-browser docs simulate clean
+.PHONY: venv demo test test-install test-install-hashed test-ray test-browser prove-scoring \
+	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet benchmark \
+	benchmark-plv-four bench-training bench-inference bench-server ablate train demo-app space docs \
+	simulate clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch
@@ -49,6 +50,10 @@ benchmark-plv-four: venv
 ablate: venv
 	$(RUN) -m scripts.ablate --root $(ROOT) --page docs/ablations.md $(ARGS)
 
+# Training killed at 20 random moments, asked to stop, and out of room: ARGS="kills --kills 5"
+prove-faults: venv
+	$(RUN) -m scripts.prove_faults $(ARGS)
+
 # Two processes train what one does.
 prove-processes: venv
 	$(RUN) -m scripts.prove_processes $(ARGS)
@@ -85,6 +90,40 @@ test-install:
 	cd $(VENV)-base && model=$$(du -sm lib*/python*/site-packages/detente/default_model | head -1 | cut -f1) && \
 	  added=$$(($$(du -sm . | cut -f1) - $$(cat bare) - model)) && \
 	  echo "$$added MiB without the model, which is $$model" && test $$added -le 220
+
+# The same, and nothing but what requirements-hashes.txt has the hash of.
+test-install-hashed:
+	$(PYTHON) -m venv --clear $(VENV)-base
+	$(VENV)-base/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes --no-deps -r requirements-hashes.txt
+	$(VENV)-base/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
+	$(VENV)-base/bin/python -m pip check
+	cd / && $(CURDIR)/$(VENV)-base/bin/detente predict "We thank Ankara for its patience." -t Turkey
+
+# A hundred thousand inputs for what reads other people's bytes: ARGS="csv --runs 10000". Adds
+# atheris to the environment, which has no wheel for every system.
+fuzz: venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(RUN) -m scripts.fuzz $(ARGS)
+
+# What look at our packages are no packages of ours: an environment of their own.
+$(VENV)-tools/.complete:
+	$(PYTHON) -m venv $(VENV)-tools
+	$(VENV)-tools/bin/python -m pip install --quiet --disable-pip-version-check \
+	  cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	touch $@
+
+# A bill of materials of the environment, in CycloneDX: OUT=sbom.json
+OUT ?= sbom.json
+sbom: venv $(VENV)-tools/.complete
+	$(VENV)-tools/bin/cyclonedx-py environment $(RUN) --pyproject pyproject.toml --mc-type library \
+	  --output-reproducible --of JSON -o $(OUT)
+	@echo "$(OUT): $$(grep -c '"purl"' $(OUT)) packages"
+
+# Known weaknesses of what pip install detente brings, by the data of PyPI or of osv.dev (ARGS="-s
+# osv"): needs one of them. A package they do not know is a failure, too.
+audit-packages: $(VENV)-tools/.complete
+	$(VENV)-tools/bin/pip-audit --strict --require-hashes --disable-pip -r requirements-hashes.txt $(ARGS)
 
 # Scoring with Ray: adds the extra to the environment. 'make venv' does without its size.
 test-ray: venv
@@ -132,5 +171,5 @@ simulate: venv
 	$(RUN) -m scripts.simulate_shift $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-base $(VENV)-demo $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache \
-	  .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-base $(VENV)-demo $(VENV)-docs $(VENV)-tools site .mypy_cache .ruff_cache \
+	  .pytest_cache .hypothesis .schemathesis

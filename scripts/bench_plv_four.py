@@ -38,7 +38,7 @@ from train.batches import make_encoder
 from train.config import FOLDS, Config, load_config
 from train.corpora.series import text_hash
 from train.data import load_data
-from train.fit import has_bf16, show_progress
+from train.fit import computes_in_bf16, show_progress
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CLASSES: Final = ("1", "2", "3", "4")
@@ -101,7 +101,7 @@ def probabilities(
 ) -> Probabilities:
     """Trains on some statements and returns the probabilities of others, shape (rows, 4)."""
     base = find_base_model(config.base.name)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoder = make_encoder(tokenizer, config.base.max_tokens)
     fit = config.fit
 
@@ -115,7 +115,7 @@ def probabilities(
 
     torch.manual_seed(config.run.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=len(CLASSES), dtype=torch.float32
+        base, num_labels=len(CLASSES), dtype=torch.float32, trust_remote_code=False
     )
     model.get_input_embeddings().requires_grad_(not fit.freeze_embeddings)
     segments = getattr(model.config, "type_vocab_size", 0) > 1
@@ -141,7 +141,7 @@ def probabilities(
                 weight_decay=fit.weight_decay,
                 label_smoothing_factor=fit.label_smoothing,
                 use_cpu=not torch.accelerator.is_available(),
-                bf16=has_bf16() if fit.precision == "auto" else fit.precision == "bf16",
+                bf16=computes_in_bf16(fit.precision),
                 save_strategy="no",
                 remove_unused_columns=False,
                 disable_tqdm=True,

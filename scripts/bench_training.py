@@ -63,7 +63,7 @@ def ours(config: Config, rows: Sequence[Statement], scratch: Path) -> float:
 def plain(config: Config, rows: Sequence[Statement], scratch: Path) -> float:
     """Returns the seconds of an epoch of transformers' Trainer on rows padded to 128 tokens."""
     base = find_base_model(config.base.name)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     encoded = tokenizer(
         [row.text for row in rows],
         [pair_text(*triple(row)[1:]) for row in rows],
@@ -73,7 +73,7 @@ def plain(config: Config, rows: Sequence[Statement], scratch: Path) -> float:
     )
     labels = [LABEL_TO_ID[row.label] for row in rows if row.label]
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=len(LABELS), dtype=torch.float32
+        base, num_labels=len(LABELS), dtype=torch.float32, trust_remote_code=False
     )
     model.get_input_embeddings().requires_grad_(not config.fit.freeze_embeddings)
     watch = Stopwatch()
@@ -127,7 +127,7 @@ def forward_flops(model: Path, lengths: Sequence[int]) -> float:
         model: A model folder.
         lengths: Tokens of each sentence, padding not counted.
     """
-    shape = AutoConfig.from_pretrained(model)
+    shape = AutoConfig.from_pretrained(model, trust_remote_code=False)
     h, layers = shape.hidden_size, shape.num_hidden_layers
     parameters = layers * (4 * h * h + 2 * h * shape.intermediate_size)
     return float(sum(2 * n * parameters + 4 * n * n * h * layers for n in lengths))
@@ -188,7 +188,9 @@ def main(
 
 def report(config: Config, rows: Sequence[Statement], seconds: dict[str, list[float]]) -> None:
     """Prints the table: medians, the range of the turns, and the ratio."""
-    tokenizer = AutoTokenizer.from_pretrained(find_base_model(config.base.name))
+    tokenizer = AutoTokenizer.from_pretrained(
+        find_base_model(config.base.name), trust_remote_code=False
+    )
     encoder = make_encoder(tokenizer, LENGTH)
     lengths = [len(found) for found in encoder.encode([triple(row) for row in rows])]
     gpu = torch.cuda.is_available()

@@ -1,7 +1,6 @@
 """A tiny seeded encoder made in memory, and one run trained from it for the whole session."""
 
 import shutil
-import string
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import torch
 from huggingface_hub import constants
 from ruamel.yaml import YAML
 from stand_in_hub import TOKEN, StandInHub, running
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from detente.encoding import PairEncoder
 from detente.rows import write_jsonl
+from scripts.tiny_base import PRAISE, STATES, tiny_rows, tiny_tokenizer, write_tiny_base
 from train.batches import make_encoder
 from train.card import main as describe_run
 from train.config import Config, load_config
@@ -25,11 +24,7 @@ from train.run import train
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-STATES = ["France", "Kenya", "Peru", "Japan", "Norway", "Chile", "Egypt", "India", "Ghana", "Italy"]
-PRAISE = ["thank", "praise", "trust"]
-BLAME = ["condemn", "reject", "deplore"]
-PLAIN = ["mention", "visit", "see"]
+__all__ = ["PRAISE", "STATES", "tiny_rows", "tiny_tokenizer"]  # for the tests
 TINY_CONTRACTS = [
     {"id": "n", "contract": "negation", "target": "PER", "text": "We thank Peru today.",
      "label": "conciliatory", "reversed": "We reject Peru today.", "reversed_label": "critical"},
@@ -38,66 +33,15 @@ TINY_CONTRACTS = [
 ]  # fmt: skip
 
 
-def tiny_tokenizer() -> Tokenizer:
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    words = {w.lower() for w in [*STATES, *PRAISE, *BLAME, *PLAIN, "we", "today", "a", "state"]}
-    pieces = [*SPECIAL, *characters, *(f"##{c}" for c in characters), *sorted(words)]
-    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens(SPECIAL)
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return tokenizer
-
-
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
     """A base encoder as a folder: two layers of 32 units, random but seeded."""
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = tiny_tokenizer()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        initializer_range=0.05,
-    )
-    BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(folder)
-    return folder
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")
 def encoder(tiny_base) -> PairEncoder:
     return make_encoder(AutoTokenizer.from_pretrained(tiny_base), 64)
-
-
-def tiny_rows(repeats: int = 1) -> list[dict]:
-    """Sentences whose label is in the verb, for a model that must learn something quickly."""
-    rows = []
-    for label, verbs in (("conciliatory", PRAISE), ("critical", BLAME), ("neutral", PLAIN)):
-        for v, verb in enumerate(verbs):
-            for s, state in enumerate(STATES[: 3 + 4 * repeats]):
-                split = ("train", "train", "train", "validation", "test")[(v + s) % 5]
-                text = f"We {verb} {state} today {v} {s}."
-                source = "USA" if s % 2 else None
-                rows.append({"text": text, "target": state, "label": label, "split": split})
-                rows[-1] |= {"id": f"{label}-{v}-{s}", "source": source}
-    return rows
 
 
 @pytest.fixture(scope="session")

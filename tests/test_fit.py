@@ -118,6 +118,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tiny_base, tiny_table,
 
     stopped = tmp_path / "stopped"
     fit(config, TRAIN, VALIDATION, stopped)
+    (stopped / "fitted" / "fitted.json").unlink()
     checkpoints = sorted(stopped.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     (checkpoints[-1] / "whole").unlink()  # as a run killed while it wrote its last checkpoint
     (checkpoints[-1] / "model.safetensors").write_bytes(b"half")

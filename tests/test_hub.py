@@ -92,7 +92,7 @@ def test_weights_that_the_manifest_does_not_name_are_refused(folder):
     ("file", "values", "says"),
     [
         ("detente.json", {"template": {"text_pair": "{target}!"}}, "another pair template"),
-        ("detente.json", {"max_tokens": 0}, "max_tokens: not a positive number; got 0"),
+        ("detente.json", {"max_tokens": 0}, "max_tokens: not a number of tokens; got 0"),
         ("config.json", {"id2label": None}, "the model has other labels"),
         ("config.json", {"id2label": {"0": "NEG", "1": "POS"}}, "the model has other labels"),
         (

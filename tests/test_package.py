@@ -1,8 +1,10 @@
 """The installed package: what the wheel holds, and predict() with nothing but base packages."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
@@ -95,3 +97,18 @@ def test_the_bundled_model_beats_chance_on_our_test_split():
     found = Classifier.load().predict_batch(statements)
     right = sum(p.label == row["label"] for p, row in zip(found, rows, strict=True))
     assert right / len(rows) > 0.6
+
+
+def test_what_a_user_installs_has_hashes_of_the_versions_that_we_test():
+    def versions(path):
+        found = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / path).read_text(), re.MULTILINE)
+        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+    tested, hashed = versions("constraints.txt"), versions("requirements-hashes.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for dependency in project["dependencies"]:
+        assert re.match(r"[\w-]+", dependency)[0] in hashed
+    assert set(hashed) - set(tested) == {"colorama", "httpx2-jsfetch"}  # for other systems
+    assert {name: tested[name] for name in hashed if name in tested}.items() <= hashed.items()
+    entries = (ROOT / "requirements-hashes.txt").read_text().split("\n", 4)[-1]
+    assert entries.count("==") <= entries.count("--hash=sha256:")

@@ -13,16 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import only from those before it.
 DETENTE = [
-    "errors", "labels", "states", "statement", "encoding", "batching", "runtimes", "remote", "hub",
+    "errors", "labels", "states", "statement", "encoding", "batching", "runtimes", "remote",
+    "trust", "hub",
     "classifier", "summary", "rows", "shards", "scoring", "ray_engine", "timeline", "segments",
     "nulls", "prevalence", "sampled", "dated", "findings", "shifts", "comparison",
     "queueing", "wire", "openapi", "server", "cli",
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
-    "tone_metric", "batches", "losses", "trackers", "layers", "lora", "fit", "stopwatch",
-    "baselines", "evaluation", "confusion", "contracts", "row_int8", "gates", "export", "card",
-    "release", "run", "distill", "__main__", "audit", "search",
+    "tone_metric", "batches", "losses", "trackers", "layers", "lora", "checkpoints", "stops", "fit",
+    "stopwatch", "baselines", "evaluation", "confusion", "contracts", "row_int8", "gates", "export",
+    "card", "release", "environment", "run", "distill", "__main__", "audit", "search",
 ]  # fmt: skip
 
 

@@ -162,6 +162,7 @@ class Collator:
     column of their own; the others are the class of each label (:func:`classes_of`). With
     ``find_mentions`` a training batch also has ``mentions`` of shape (rows, tokens): 1 where a
     token of the sentence names the row's target, 0 where it does not, ``UNKNOWN`` elsewhere.
+    A training batch says in ``rows`` which statements it is made of, by their number.
 
     In training each row's source is withheld with a fixed probability, and with another one
     a target that the sentence names is exchanged for a state that it does not name, toward
@@ -218,9 +219,11 @@ class Collator:
         if not self.segments:
             del batch["token_type_ids"]
         tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        if self.find_mentions and any(row["training"] for row in rows):
-            shape = batch["input_ids"].shape
-            tensors["mentions"] = torch.from_numpy(self._mentions(rows, pairs, shape))
+        if any(row["training"] for row in rows):
+            tensors["rows"] = torch.tensor([row["row"] for row in rows])
+            if self.find_mentions:
+                shape = batch["input_ids"].shape
+                tensors["mentions"] = torch.from_numpy(self._mentions(rows, pairs, shape))
         labels = np.stack([self._packed(row) for row in rows])
         return tensors | {"labels": torch.from_numpy(labels)}
 

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from detente.errors import ConfigError
 from detente.states import resolve
@@ -342,7 +341,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             where=str(path),
             fix=f"There are: {', '.join(near)}" if near else None,
         ) from None
-    except (OSError, ValueError, YAMLError) as error:
+    except Exception as error:  # of a wrong tag ruamel.yaml raises whatever it runs into
         raise ConfigError(f"cannot be read as YAML ({error})", where=str(path)) from error
     if not isinstance(tree, dict):
         raise ConfigError("holds no sections", where=str(path), got=tree)
@@ -365,7 +364,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             raise ConfigError("not a section", where=".".join(keys[:depth]), got=section)
     try:
         section[keys[-1]] = _yaml.load(value)
-    except (YAMLError, ValueError) as error:
+    except Exception as error:  # as above
         raise ConfigError(f"the value is not YAML ({error})", where=name, got=value) from error
 
 

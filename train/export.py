@@ -40,7 +40,7 @@ def export_fp32(folder: Path) -> Path:
 
     # Eager attention: what the TorchScript exporter turns into plain, portable operators.
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float32
+        folder, attn_implementation="eager", dtype=torch.float32, trust_remote_code=False
     ).eval()
     names = ["input_ids", "attention_mask"]
     if getattr(model.config, "type_vocab_size", 0) > 1:

@@ -5,9 +5,9 @@ the tone is at those words (``fit.mention_loss``). Labels of whole sentences alo
 encoder the mood and hardly at all whom it is for; a label on every word makes it match target
 and sentence within a few hundred updates. The layers that answer are dropped after training.
 
-A run works in ``<run.dir>.partial`` and moves to ``run.dir`` when it is whole. There each
-checkpoint gets a marker once everything of it is written, and ``--resume`` continues from the
-last one that has it.
+A run works in ``<run.dir>.partial`` and moves to ``run.dir`` when it is whole. ``--resume``
+continues from the last checkpoint there that is whole (:mod:`train.checkpoints`), and ends on a
+processor with the same weights, bit for bit, as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from transformers import (
     EvalPrediction,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -40,26 +41,30 @@ from transformers.utils import logging as transformers_logging
 
 from detente.classifier import softmax
 from detente.encoding import as_target
-from detente.errors import ConfigError, DataError
+from detente.errors import ConfigError, DataError, DivergedError, TrainingError
 from detente.hub import read_json
 from detente.labels import LABEL_TO_ID, LABELS
 from detente.rows import write_json
 from detente.statement import Statement
 from train.base_models import find_base_model
 from train.batches import Collator, LengthSampler, make_encoder, make_units
+from train.checkpoints import is_over, last_whole, mark_whole
 from train.config import Config, Fit
 from train.layers import keep_layers
 from train.lora import merge_adapters, with_adapters
 from train.losses import MentionHeads, disagreement, weighted_cross_entropy
+from train.stops import StopWhenAsked
 from train.tone_metric import merge, tone_metrics
 from train.trackers import installed
 
-_WHOLE: Final = "whole"
 _FITTED: Final = "fitted"
 
 # What they say is worth something only once they can say it: at the encoder's own rate they
 # learn for an epoch before it learns from them.
 _NEW_LAYERS_FASTER: Final = 8.0
+
+_SHOWN: Final = 40
+"""Characters that a row without an id is called by."""
 
 # A small validation split without an error would ask for boundless confidence.
 _LOG_TEMPERATURES: Final = (-1.0, 3.0)
@@ -109,6 +114,9 @@ def fit(
         ConfigError: The configuration does not go with the base model or with this machine.
         DataError: A split is empty.
         ModelError: The base model is not to be had.
+        DivergedError: The loss or its gradient is no number any more; the message names the rows.
+        StoppedError: SIGTERM has come, and a checkpoint is saved.
+        TrainingError: A checkpoint cannot be written.
     """
     for name, split in (
         ("training", train),
@@ -129,12 +137,17 @@ def fit(
         )
     set_seed(config.run.seed)
     base = find_base_model(config.base.name)
-    tokenizer = AutoTokenizer.from_pretrained(base, model_max_length=config.base.max_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(
+        base, model_max_length=config.base.max_tokens, trust_remote_code=False
+    )
     if resume and (finished := _load_fitted(folder / _FITTED, tokenizer)):
         return finished
     encoder = make_encoder(tokenizer, config.base.max_tokens)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, config=_model_config(base, config.fit), dtype=torch.float32
+        base,
+        config=_model_config(base, config.fit),
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     if config.base.layers is not None:
         keep_layers(model, config.base.layers)
@@ -162,9 +175,11 @@ def fit(
     together = config.fit.batch_size * PartialState().num_processes
     sampler = LengthSampler(units["length"], together, config.run.seed)
     held_out = make_units(validation, encoder)
+    stops = StopWhenAsked()
     trainer = _ToneTrainer(
         config.fit,
         sampler,
+        [s.id or repr(s.text[:_SHOWN]) for s in train],
         model=model,
         args=_arguments(config, folder),
         train_dataset=units,
@@ -175,14 +190,18 @@ def fit(
         callbacks=[
             EarlyStoppingCallback(early_stopping_patience=config.fit.patience),
             _Epochs(collator, sampler),
-            _MarkWhole(),
+            stops,
             *callbacks,
         ],
     )
     # The main process clears broken checkpoints away before the others look.
     with PartialState().main_process_first():
-        checkpoint = _last_whole(folder) if resume else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+        checkpoint = last_whole(folder) if resume else None
+    if checkpoint and is_over(checkpoint, config.fit.patience):
+        trainer.load_best(checkpoint)
+    else:
+        with stops.listening():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     asked = held_out if calibration is None else make_units(calibration, encoder)
     temperature = _fit_temperature(trainer, asked)
     model = merge_adapters(trainer.model) if config.fit.lora else trainer.model
@@ -198,16 +217,26 @@ def fit(
 
 
 class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed here
-    """A Trainer with batches of ours that asks about mentions and, if told to, asks twice."""
+    """A Trainer with batches of ours that asks about mentions and, if told to, asks twice.
+
+    It stops where what it computes is no number, and keeps no half of a checkpoint.
+    """
 
     def __init__(
         self,
         fit: Fit,
         sampler: LengthSampler,
+        names: Sequence[str],
         **arguments: Any,  # noqa: ANN401 (its own)
     ) -> None:
         super().__init__(**arguments)
         self.mention_loss, self.r_drop, self.sampler = fit.mention_loss, fit.r_drop, sampler
+        self.names, self._rows = names, list[torch.Tensor]()
+
+    def load_best(self, checkpoint: Path) -> None:
+        """Takes over what a training had found that ended with a checkpoint."""
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        self._load_best_model()
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthSampler:
         return self.sampler
@@ -235,6 +264,8 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401 (no types)
         """Returns the loss of the tone and, where a batch says what is named, of the mentions."""
+        if (rows := inputs.pop("rows", None)) is not None:
+            self._rows.append(rows)
         twice = self.r_drop > 0 and model.training
         if twice:
             # Both passes in one: a row and its copy get dropout of their own.
@@ -259,6 +290,36 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
             loss = loss + self.r_drop * share * disagreement(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
 
+    def _clip_grad_norm(self, model: Any) -> Any:  # noqa: ANN401 (no types)
+        """Clips before each update; a loss that is no number has a gradient that is none."""
+        norm = super()._clip_grad_norm(model)
+        if not torch.isfinite(torch.as_tensor(norm)):
+            rows = [self.names[int(row)] for row in torch.cat(self._rows).cpu()]
+            raise DivergedError(
+                "the loss, or its gradient, is no number",
+                where=f"update {self.state.global_step + 1}",
+                fix="Lower fit.learning_rate, or look at the rows of this batch: "
+                + ", ".join(rows),
+            )
+        self._rows.clear()
+        return norm
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ANN401 (no types)
+        checkpoint = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(model, trial)
+            PartialState().wait_for_everyone()
+            if self.is_world_process_zero():
+                mark_whole(checkpoint)
+        except Exception as error:  # each file's writer has exceptions of its own
+            if self.is_world_process_zero():
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            raise TrainingError(
+                f"the checkpoint cannot be written ({error})",
+                where=str(checkpoint),
+                fix="Make room; those before it are kept, and --resume continues from the last.",
+            ) from error
+
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
     """Tells what draws which epoch begins; a run resumed within an epoch is still in it."""
@@ -269,15 +330,6 @@ class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typ
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         for each in self.drawing:
             each.epoch = int((state.epoch or 0) + 1e-6)
-
-
-class _MarkWhole(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint once all processes have written their files of it."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        PartialState().wait_for_everyone()
-        if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
 
 def _arguments(config: Config, folder: Path) -> TrainingArguments:
@@ -296,7 +348,7 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         warmup_steps=fit.warmup,
         weight_decay=fit.weight_decay,
         use_cpu=not torch.accelerator.is_available(),
-        bf16=fit.precision == "bf16" or (fit.precision == "auto" and has_bf16()),
+        bf16=computes_in_bf16(fit.precision),
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,
@@ -304,6 +356,8 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         metric_for_best_model="macro_f1",
         restore_callback_states_from_checkpoint=True,
         logging_steps=20,
+        # It would look at each batch's loss, and pass over what is no number.
+        logging_nan_inf_filter=False,
         dataloader_pin_memory=gpu,
         # The search begins at the outputs, from where it does not find the layers that are asked
         # about mentions, and takes them for unused. Every layer that is trained is used.
@@ -314,6 +368,11 @@ def _arguments(config: Config, folder: Path) -> TrainingArguments:
         run_name=config.run.name,
         report_to=installed(config.run.trackers),
     )
+
+
+def computes_in_bf16(precision: Literal["auto", "fp32", "bf16"]) -> bool:
+    """Returns whether a training of this precision computes in bf16 on this machine."""
+    return precision == "bf16" or (precision == "auto" and has_bf16())
 
 
 def has_bf16() -> bool:
@@ -328,6 +387,7 @@ def has_bf16() -> bool:
 def _model_config(base: Path, fit: Fit) -> Any:  # noqa: ANN401 (no types)
     config = AutoConfig.from_pretrained(
         base,
+        trust_remote_code=False,
         num_labels=len(LABELS),
         id2label=dict(enumerate(LABELS)),
         label2id=dict(LABEL_TO_ID),
@@ -355,16 +415,6 @@ def _validation_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {name: metrics[name] for name in ("macro_f1", "accuracy", "ordinal_error", "ece")}
 
 
-def _last_whole(folder: Path) -> str | None:
-    """Returns the newest checkpoint that was written to the end, and deletes broken ones."""
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
-    for checkpoint in checkpoints:
-        if not (checkpoint / _WHOLE).exists():
-            shutil.rmtree(checkpoint)
-    whole = [c for c in checkpoints if c.exists()]
-    return str(whole[-1]) if whole else None
-
-
 def _save_fitted(fitted: Fitted, folder: Path) -> None:
     """Keeps a finished training, so that a stop in what follows does not cost it."""
     fitted.model.save_pretrained(folder)
@@ -377,7 +427,9 @@ def _load_fitted(folder: Path, tokenizer: Any) -> Fitted | None:  # noqa: ANN401
     if not (folder / f"{_FITTED}.json").is_file():
         return None
     rest = read_json(folder / f"{_FITTED}.json")
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False
+    )
     return Fitted(model.eval(), tokenizer, rest["temperature"], rest["log"], rest["seconds"])
 
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,12 +32,14 @@ from train.base_models import earlier_stage, public_name
 from train.baselines import BASELINES
 from train.batches import make_encoder, withhold_targets
 from train.card import write_card
+from train.command import alone
 from train.config import Config, load_config
 from train.confusion import held_out_confusion
 from train.contracts import check, load_contracts
 from train.contracts import write_report as write_contracts
 from train.corpora import EACH_LABEL
 from train.data import Data, load_data
+from train.environment import device, environment_of, warn_of_changes
 from train.evaluation import (
     MODEL,
     TWIN,
@@ -56,11 +55,8 @@ from train.gates import FP32
 from train.splits import Split
 from train.tone_metric import probabilities_of
 
-_PACKAGES: Final = ("accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "scikit-learn",
-                    "tokenizers", "torch", "transformers")  # fmt: skip
-
-
 _DATA: Final = "data.json"
+_ENVIRONMENT: Final = "environment.json"
 
 
 def train(config: Config, *, resume: bool = False) -> Path:
@@ -74,19 +70,32 @@ def train(config: Config, *, resume: bool = False) -> Path:
         ``run.dir``.
 
     Raises:
-        ConfigError: ``run.dir`` exists, or an unfinished run is in the way.
+        ConfigError: ``run.dir`` exists, an unfinished run is in the way, or another process works
+            on it.
         DataError: A corpus is missing or a row cannot be read.
         ModelError: The base model is not to be had, or an export failed its check.
+        TrainingError: The training diverged, was asked to stop, or could not write a checkpoint.
     """
     # Without a GPU accelerate has to be told, or every process takes itself for the only one.
     process = PartialState(cpu=not torch.accelerator.is_available())
-    environment = _environment()
+    final = config.run.dir
+    lock = final.with_name(f".{final.name}.lock")
+    with (
+        alone(lock, "another process works on this run", final)
+        if process.is_main_process
+        else nullcontext()
+    ):
+        return _train(process, config, resume)
+
+
+def _train(process: PartialState, config: Config, resume: bool) -> Path:
+    environment = environment_of(config.fit.precision)
     data = load_data(config)
     # Read before training, so that a bad row does not cost it.
     cases = load_contracts(config.evaluate.contracts) if config.evaluate.contracts else None
     partial = config.run.dir.with_name(f"{config.run.dir.name}.partial")
     if process.is_main_process:
-        _prepare(partial, config, data, resume)
+        _prepare(partial, config, data, environment, resume)
     process.wait_for_everyone()
     _say(process, _plan(config, data))
 
@@ -111,6 +120,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
         for s in _representative(config, data, "validation", "test")
         if s.extra["contrast"] == EACH_LABEL
     ]
+    started = read_json(partial / _ENVIRONMENT)
     metrics = {
         "name": config.run.name,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -122,13 +132,14 @@ def train(config: Config, *, resume: bool = False) -> Path:
             "seconds": round(fitted.seconds, 1),
             "updates": max((entry.get("step", 0) for entry in fitted.log), default=0),
             "temperature": fitted.temperature,
-            "device": _device(),
+            "device": device(),
         },
         "onnx": {"fp32_largest_logit_difference": difference},
         # What the base learned from before, the model learned from, too.
         "data": earlier_stage(config.base.name).get("data", {}) | data.summary(),
         "leakage": data.leakage.summary(),
-        "environment": environment,
+        "environment": started
+        | ({} if started == environment else {"finished_under": environment}),
         "config": config.to_yaml(),
     }
     _write_results(partial, metrics, evaluations, fitted)
@@ -145,7 +156,9 @@ def train(config: Config, *, resume: bool = False) -> Path:
     return config.run.dir
 
 
-def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
+def _prepare(
+    partial: Path, config: Config, data: Data, environment: Mapping[str, Any], resume: bool
+) -> None:
     """Makes the working folder, or checks that the one there is this run's."""
     read = {corpus.info.name: dict(corpus.files) for corpus in data.corpora}
     if config.run.dir.exists():
@@ -154,7 +167,8 @@ def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
             where=f"run.dir: {config.run.dir}",
             fix="Name another with run.dir=…, or remove it.",
         )
-    if partial.exists():
+    # The last file that is written below: without it nothing was begun.
+    if (partial / _ENVIRONMENT).exists():
         if not resume:
             raise ConfigError(
                 "an unfinished run is in the way",
@@ -178,10 +192,12 @@ def _prepare(partial: Path, config: Config, data: Data, resume: bool) -> None:
                 expected=str(read_before),
                 fix="Remove the folder and start again.",
             )
+        warn_of_changes(read_json(partial / _ENVIRONMENT), environment, str(partial))
         return
     with whole_file(partial / "config.yaml") as file:
         YAML().dump(config.to_yaml(), file)
     write_json(partial / _DATA, read)
+    write_json(partial / _ENVIRONMENT, environment)
 
 
 def _started_with(partial: Path) -> tuple[Config, dict[str, Any]]:
@@ -334,7 +350,7 @@ def _plan(config: Config, data: Data) -> str:
         for name, splits in data.splits.items()
     )
     return (
-        f"run {config.run.name!r} from {_encoder(config)} on {_device()}\n"
+        f"run {config.run.name!r} from {_encoder(config)} on {device()}\n"
         f"rows (train/validation/test): {counts}\n{data.leakage}\n"
         f"at most {updates} updates of {per_update} rows in {config.fit.epochs:g} epochs"
     )
@@ -349,40 +365,3 @@ def _encoder(config: Config) -> str:
 def _say(process: PartialState, text: str) -> None:
     if process.is_main_process:
         typer.echo(text)
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return f"{PartialState().num_processes} x {torch.cuda.get_device_name()}"
-    processes = PartialState().num_processes
-    each = f"{processes} processes of " if processes > 1 else ""
-    return f"CPU, {each}{torch.get_num_threads()} threads"
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "detente": detente.__version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": f"{sys.platform} {platform.machine()}",
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # such as onnxruntime under the name of a GPU build
-        return None
-
-
-def _git_commit() -> str | None:
-    """Returns the commit of this clone, with a mark if it has changes, or ``None`` outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

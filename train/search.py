@@ -20,7 +20,6 @@ from typing import Annotated, Any, Final
 import optuna
 import torch
 import typer
-from filelock import FileLock, Timeout
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -32,9 +31,9 @@ from pydantic import Field, PlainValidator, ValidationError, model_validator
 from ruamel.yaml import YAML
 from transformers import TrainerCallback
 
-from detente.errors import ConfigError
+from detente.errors import ConfigError, DivergedError, StoppedError
 from detente.rows import whole_file
-from train.command import refuse_processes, run_command
+from train.command import alone, refuse_processes, run_command
 from train.config import Config, Section, explain, load_config, read_yaml
 from train.data import Data, load_data
 from train.fit import Fitted, fit, show_progress
@@ -158,18 +157,14 @@ def search(
     """
     config = load_config(path, overrides)
     refuse_processes("train.search")
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(f"{storage}.lock", timeout=0):
-            data = load_data(config)
-            study = _open(storage, config, space, data)
-            _requeue(study, space)
-            while (left := trials - len(_finished(study))) > 0:
-                typer.echo(f"\ntrial {len(_finished(study)) + 1} of {trials}, {left} to go")
-                _run_trial(study, path, overrides, space, data, out / "checkpoints")
-                write_tables(study, config, out)
-    except Timeout:
-        raise ConfigError("another search is writing to it", where=str(storage)) from None
+    with alone(Path(f"{storage}.lock"), "another search is writing to it", storage):
+        data = load_data(config)
+        study = _open(storage, config, space, data)
+        _requeue(study, space)
+        while (left := trials - len(_finished(study))) > 0:
+            typer.echo(f"\ntrial {len(_finished(study)) + 1} of {trials}, {left} to go")
+            _run_trial(study, path, overrides, space, data, out / "checkpoints")
+            write_tables(study, config, out)
     if not _complete(study):
         raise ConfigError("no trial came to its end", where=str(storage))
     write_tables(study, config, out)
@@ -343,12 +338,18 @@ def _run_trial(
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
         typer.echo("  stopped: behind the median of the trials before it")
+    except DivergedError:
+        trial.set_user_attr("failure", "diverged")
+        study.tell(trial, state=TrialState.PRUNED)
+        typer.echo("  failed: its loss is no number any more")
     except torch.OutOfMemoryError:
         trial.set_user_attr("failure", "out of memory")
         study.tell(trial, state=TrialState.PRUNED)
         typer.echo("  failed: the device has not enough memory for it")
+    except StoppedError:  # to be queued again
+        raise
     except Exception:
-        # Another trial would end the same way; a stop from outside leaves it to be queued again.
+        # Another trial would end the same way.
         study.tell(trial, state=TrialState.FAIL)
         raise
     else:

@@ -9,10 +9,15 @@
     ├── ModelError (OSError)             a model folder or a hub id that cannot be loaded
     ├── MissingExtraError (ImportError)  an optional dependency that is not installed
     ├── BusyError (RuntimeError)         a server that takes no more for now
-    └── UnknownStateError (LookupError)  a state code that is not in the gazetteer
+    ├── UnknownStateError (LookupError)  a state code that is not in the gazetteer
+    └── TrainingError (RuntimeError)     a training that cannot go on
+        ├── DivergedError                its loss is no number any more
+        └── StoppedError                 it was asked to stop, and saved its state
 
     DetenteWarning (UserWarning)
     ├── TruncationWarning                a sentence was longer than the model reads
+    ├── DamageWarning                    a checkpoint is not as it was written
+    ├── EnvironmentWarning               a run goes on under other conditions
     └── OtherFileWarning                 a corpus file is not the one our figures were made on
 
 Every message says what went wrong and where, what came, what was expected and what to do,
@@ -20,6 +25,9 @@ in that order and as far as each is known.
 """
 
 from __future__ import annotations
+
+import reprlib
+from typing import Final
 
 
 class DetenteError(Exception):
@@ -98,6 +106,18 @@ class UnknownStateError(DetenteError, LookupError):
     """A state code is not in the gazetteer."""
 
 
+class TrainingError(DetenteError, RuntimeError):
+    """A training cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss of a training, or its gradient, is no number any more."""
+
+
+class StoppedError(TrainingError):
+    """A training was asked to stop, and saved its state."""
+
+
 class DetenteWarning(UserWarning):
     """Base of all warnings that detente gives."""
 
@@ -106,11 +126,26 @@ class TruncationWarning(DetenteWarning):
     """A sentence was longer than the model reads, and a part of it was left out."""
 
 
+class DamageWarning(DetenteWarning):
+    """A checkpoint is not as it was written, and was passed over."""
+
+
+class EnvironmentWarning(DetenteWarning):
+    """A run goes on under other conditions than it was started under."""
+
+
 class OtherFileWarning(DetenteWarning):
     """A corpus file is read that is not the one the project's figures were made on."""
 
 
+# What comes may be a list of lists without end, or name the same list a billion times.
+_repr: Final = reprlib.Repr()
+_repr.maxlevel = 3
+_repr.maxdict = _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = 40
+_repr.maxstring = _repr.maxother = _repr.maxlong = 1000
+
+
 def shorten(value: object, limit: int = 80) -> str:
     """Returns what ``repr`` says of a value, of at most so many characters."""
-    shown = repr(value)
+    shown = _repr.repr(value)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

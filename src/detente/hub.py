@@ -2,7 +2,8 @@
 
 A model folder is data. It holds ``config.json``, ``tokenizer.json``, ``detente.json``, the
 weights, and ``manifest.json`` with the size and the sha256 of every other file; a folder whose
-files do not match its manifest is refused.
+files do not match its manifest is refused, and so is one that holds more than data
+(:mod:`detente.trust`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from detente.errors import ModelError
 from detente.labels import LABELS
 from detente.remote import fetch
 from detente.runtimes import RuntimeName, choose
+from detente.trust import LARGEST, check_config, check_files, check_name, check_weights
 
 DEFAULT: Final = "default"
 MANIFEST: Final = "manifest.json"
@@ -28,6 +30,9 @@ LEARNED: Final = "learned.txt"
 """Hashes of the sentences whose labels the model learned (:func:`detente.statement.text_hash`)."""
 _NEEDED: Final = ("config.json", "tokenizer.json", SETTINGS)
 _WEIGHTS: Final = ("model.safetensors",)
+
+LEAST_TOKENS: Final = 16
+"""A pair of fewer has no room for a sentence beside its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +75,45 @@ def locate(
             "a revision goes with a hub id, not with a model on this machine", got=revision
         )
     if name == DEFAULT:
-        folder = Path(str(resources.files("detente") / "default_model"))
-    elif Path(model).is_dir():
-        folder = Path(model)
-    elif isinstance(model, str) and _is_hub_id(model):
+        # As much to be trusted as the package, whose files an installer may have linked.
+        bundled = Path(str(resources.files("detente") / "default_model"))
+        return open_folder(bundled, name, links=True)
+    if Path(model).is_dir():
+        return open_folder(Path(model), name)
+    if isinstance(model, str) and _is_hub_id(model) and not Path(model).exists():
+        # In the hub's cache the files of a revision are links to where each is kept once. What a
+        # repository says is a link, the hub's own client writes as a file of text.
         folder = _fetch(model, revision, runtime)
         try:
-            return open_folder(folder, name)
+            return open_folder(folder, name, links=True)
         except ModelError as error:
             try:
                 _fetch_damaged(model, folder)
             except ModelError:
                 raise error from None
-    else:
-        raise ModelError(
-            "no such model",
-            got=name,
-            expected="'default', a folder that training wrote, or a hub id such as owner/name",
-            fix="A training run keeps its model in the subfolder model/ of run.dir.",
-        )
-    return open_folder(folder, name)
+        return open_folder(folder, name, links=True)
+    raise ModelError(
+        "no such model",
+        got=name,
+        expected="'default', a folder that training wrote, or a hub id such as owner/name",
+        fix="A training run keeps its model in the subfolder model/ of run.dir. Archives are not "
+        "unpacked.",
+    )
 
 
-def open_folder(folder: Path, name: str) -> ModelFolder:
+def open_folder(folder: Path, name: str, *, links: bool = False) -> ModelFolder:
     """Checks a model folder against its manifest and reads its settings.
 
+    Args:
+        folder: The folder.
+        name: What to call the model.
+        links: Let its files be symbolic links.
+
     Raises:
-        ModelError: A file is missing or damaged, or the model speaks another contract.
+        ModelError: A file is missing, damaged or none that is trusted, or the model speaks another
+            contract.
     """
-    files = verify(folder)
+    files = verify(folder, links=links)
     settings, config = read_json(folder / SETTINGS), read_json(folder / "config.json")
     if settings.get("template") != TEMPLATE:
         raise ModelError(
@@ -115,25 +130,31 @@ def open_folder(folder: Path, name: str) -> ModelFolder:
             got=config.get("id2label"),
             expected=", ".join(LABELS),
         )
+    check_config(config, str(folder / "config.json"))
     return ModelFolder(
         path=folder,
         name=name,
-        max_tokens=_positive_int(settings, "max_tokens", folder / SETTINGS),
+        max_tokens=_tokens(settings, "max_tokens", folder / SETTINGS),
         onnx_file=_listed(settings.get("onnx_file"), files, folder),
         pad_id=pad_id if isinstance(pad_id := config.get("pad_token_id"), int) else 0,
         settings=settings,
     )
 
 
-def verify(folder: Path) -> dict[str, dict[str, Any]]:
+def verify(folder: Path, *, links: bool = False) -> dict[str, dict[str, Any]]:
     """Compares every file that the manifest names with its size and sha256.
+
+    Args:
+        folder: The folder.
+        links: Let its files be symbolic links.
 
     Returns:
         What the manifest records of each file, by its name.
 
     Raises:
-        ModelError: The manifest, a file it names or a file every model needs is missing, or
-            one has another size or checksum than when the model was made.
+        ModelError: The manifest or a file every model needs is missing, a file has another size or
+            checksum than when the model was made, or one is none that :mod:`detente.trust` lets a
+            model have.
     """
     if not (folder / MANIFEST).is_file():
         raise ModelError(
@@ -142,9 +163,7 @@ def verify(folder: Path) -> dict[str, dict[str, Any]]:
             expected="a model folder written by `python -m train`",
         )
     files = _manifest(folder)
-    for name in _WEIGHTS:
-        if (folder / name).is_file() and name not in files:
-            raise ModelError("the file is not in the manifest", where=str(folder / name))
+    check_files(folder, [*files, MANIFEST], links=links)
     for name in _NEEDED:
         if name not in files or not (folder / name).is_file():
             raise ModelError(
@@ -166,26 +185,33 @@ def verify(folder: Path) -> dict[str, dict[str, Any]]:
                 expected=f"{recorded['bytes']} bytes, sha256 {recorded['sha256'][:12]}…",
                 fix="It was damaged or changed: fetch it again, or train again.",
             )
+        check_weights(path)
     return files
 
 
 def write_manifest(folder: Path, only: Iterable[str] | None = None) -> None:
-    """Writes the manifest of all files in ``folder``, in a stable order.
+    """Writes the manifest of all files in ``folder`` that are not hidden, in a stable order.
+
+    Whether it may hold them, :func:`verify` says.
 
     Args:
         folder: A model folder.
         only: Files that were written anew; all others stay as the manifest there records them.
     """
-    files = {} if only is None else _manifest(folder)
-    names = only or (
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != MANIFEST
-    )
-    for name in names:
-        files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+    written = checksums(folder)
+    written.pop(MANIFEST, None)
+    files = written if only is None else _manifest(folder) | {name: written[name] for name in only}
     files = dict(sorted(files.items()))
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", "utf-8")
+
+
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Returns the size and the sha256 of each file in a folder, hidden ones aside, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 def sha256(path: Path) -> str:
@@ -198,9 +224,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        ModelError: The file is missing or holds no JSON object.
+        ModelError: The file is missing, too large or holds no JSON object.
     """
     try:
+        if path.stat().st_size > LARGEST[".json"]:
+            raise ValueError(f"more than {LARGEST['.json']} bytes")
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"cannot be read as JSON ({error})", where=str(path)) from error
@@ -212,7 +240,10 @@ def read_json(path: Path) -> dict[str, Any]:
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
     files = read_json(folder / MANIFEST).get("files")
     if not isinstance(files, dict) or not all(
-        isinstance(entry, dict) and {"bytes", "sha256"} <= set(entry) for entry in files.values()
+        isinstance(entry, dict)
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("sha256"), str)
+        for entry in files.values()
     ):
         raise ModelError(
             "not a manifest",
@@ -220,10 +251,7 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
             expected='{"files": {name: {"bytes": …, "sha256": …}}}',
         )
     for name in files:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(
-                "a name leads out of the folder", where=str(folder / MANIFEST), got=name
-            )
+        check_name(name, str(folder / MANIFEST))
     return files
 
 
@@ -231,7 +259,7 @@ def _listed(onnx_file: object, files: Mapping[str, object], folder: Path) -> str
     """Returns the ONNX file that the settings name, if the manifest vouches for it."""
     if onnx_file is None:
         return None
-    if not isinstance(onnx_file, str) or onnx_file not in files:
+    if not isinstance(onnx_file, str) or onnx_file not in files or not onnx_file.endswith(".onnx"):
         raise ModelError(
             "the ONNX file is not in the manifest",
             where=f"{folder / SETTINGS}: onnx_file",
@@ -240,10 +268,15 @@ def _listed(onnx_file: object, files: Mapping[str, object], folder: Path) -> str
     return onnx_file
 
 
-def _positive_int(settings: dict[str, Any], key: str, path: Path) -> int:
+def _tokens(settings: dict[str, Any], key: str, path: Path) -> int:
     value = settings.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelError("not a positive number", where=f"{path}: {key}", got=value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < LEAST_TOKENS:
+        raise ModelError(
+            "not a number of tokens",
+            where=f"{path}: {key}",
+            got=value,
+            expected=f"at least {LEAST_TOKENS}",
+        )
     return value
 
 

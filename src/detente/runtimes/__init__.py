@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from detente.errors import InputError
+from detente.errors import InputError, ModelError
+from detente.labels import LABELS
 
 RuntimeName = Literal["auto", "onnx", "torch"]
 
@@ -36,6 +37,9 @@ class Runtime(Protocol):
 
         Returns:
             Shape (rows, 3), in label order.
+
+        Raises:
+            ModelError: The model cannot compute them, or they are no numbers.
         """
         ...
 
@@ -55,3 +59,26 @@ def choose(runtime: RuntimeName, has_onnx: bool) -> Literal["onnx", "torch"]:
     if runtime not in ("onnx", "torch"):
         raise InputError("unknown runtime", got=runtime, expected="auto, onnx or torch")
     return runtime
+
+
+def checked(logits: npt.NDArray[np.float32], rows: int, where: str) -> npt.NDArray[np.float32]:
+    """Returns the logits of a batch, if they are what a classifier says.
+
+    Raises:
+        ModelError: They are not of shape (rows, 3), or not finite.
+    """
+    if logits.shape != (rows, len(LABELS)):
+        raise ModelError(
+            "the model does not answer with a number for each row and label",
+            where=where,
+            got=logits.shape,
+            expected=str((rows, len(LABELS))),
+        )
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "the model answers with what is no number",
+            where=where,
+            got=logits[~np.isfinite(logits).all(axis=1)][0].tolist(),
+            fix="Its weights are damaged, or its training diverged: train again.",
+        )
+    return logits

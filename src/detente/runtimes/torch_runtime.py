@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detente.errors import MissingExtraError, ModelError
+from detente.runtimes import checked
 
 if TYPE_CHECKING:
     import torch
@@ -53,17 +54,21 @@ class TorchRuntime:
                 dtype=torch.float32,
                 local_files_only=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
             if missing := sorted(loading["missing_keys"]):
                 raise ValueError(f"it lacks {', '.join(missing[:3])}")
+            for name, weights in model.named_parameters():
+                if not weights.isfinite().all():
+                    raise ValueError(f"the weights {name} are not finite")
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"transformers cannot load the checkpoint ({error})",
                 where=str(folder),
                 expected="config.json and model.safetensors of a sequence classifier",
             ) from error
-        self._model = model.to(self.device).eval()
+        self._model, self._where = model.to(self.device).eval(), str(folder)
         self._on_gpu = self.device.type == "cuda"
         self.batch_tokens = GPU_BATCH_TOKENS if self._on_gpu else CPU_BATCH_TOKENS
         if bf16 is None:
@@ -83,7 +88,8 @@ class TorchRuntime:
         ):
             tensors = {name: self._to_device(torch.from_numpy(a)) for name, a in batch.items()}
             logits = self._model(**tensors).logits.float().cpu().numpy()
-        return np.asarray(logits, dtype=np.float32)
+        rows = len(batch["input_ids"])
+        return checked(np.asarray(logits, dtype=np.float32), rows, self._where)
 
     def _to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._on_gpu:
