@@ -266,12 +266,14 @@ def _measure(
             "clearly the mean tone"
         )
     elif found.changed and found.test.step >= found.test.line:
-        needed = len(timeline) * _ERRORS_NEEDED**2 / max(found.test.beyond - _BY_CHANCE, 1)
         verdict = (
             f"not enough data: the tone moved toward {main.change.direction}, but {len(timeline)} "
-            f"documents do not tell a step about {main.change.date} from a gradual trend; about "
-            f"{_rounded(needed)} would"
+            f"documents do not tell a step about {main.change.date} from a gradual trend"
         )
+        needed = len(timeline) * _ERRORS_NEEDED**2 / max(found.test.beyond - _BY_CHANCE, 1)
+        # Where more than one step hides in what looks like a trend, more of the same does not help.
+        if needed > len(timeline):
+            verdict += f"; about {_rounded(needed)} would"
     elif trend and found.test.line > found.test.step:
         verdict = f"no shift found, gradual trend toward {trend.direction}"
     elif (needed := _documents_needed(timeline, found, rates)) > len(timeline):
