@@ -8,7 +8,7 @@ from conftest import ROOT
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import UndefinedError
 
-from detente import ConfigError
+from detente import ConfigError, ModelError
 from detente.hub import verify
 from train.card import TEMPLATE, main, public_metrics, render_card
 
@@ -179,6 +179,9 @@ def test_the_command_renders_again_and_launders_nothing(described_run, tmp_path,
     (folder / "smuggled.txt").write_text("not in the manifest")
     main(publishable)
     assert (folder / "README.md").read_text() == (described_run / "model" / "README.md").read_text()
+    with pytest.raises(ModelError, match="smuggled.txt: the file is not in the manifest"):
+        verify(folder)
+    (folder / "smuggled.txt").unlink()
     assert set(verify(folder)) == set(verify(described_run / "model"))
     with pytest.raises(ConfigError, match="--repo: not such a name"):
         main(publishable, repo="tone")
