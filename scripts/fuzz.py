@@ -40,9 +40,12 @@ def main(
                 f"-seed={seed}", f"-artifact_prefix={crashes}/{name}-", "-max_len=1024",
                 "-print_final_stats=0", "-verbosity=0",
             ]  # fmt: skip
-            child = [sys.executable, "-c", "from scripts.fuzz import fuzz; fuzz()"]
-            done = subprocess.run([*child, name, str(told), str(each), scratch, *options])
+            code = "from scripts.fuzz import fuzz; fuzz()"
+            child = [sys.executable, "-W", "ignore", "-c", code, name, str(told), str(each)]
+            done = subprocess.run([*child, scratch, *options], capture_output=True, text=True)
             found = json.loads(told.read_text()) if told.exists() else {}
+        if done.returncode:
+            print(done.stderr[-4000:])
         harmed |= done.returncode != 0 or found.get("inputs") != each
         total += found.get("inputs", 0)
         print(

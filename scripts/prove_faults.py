@@ -111,7 +111,9 @@ def prove_kills(
 def prove_term(folder: Path, whole: Path) -> bool:
     """Asks the command to stop, within an epoch, and starts it again."""
     run = folder / "asked"
-    process = subprocess.Popen(command(folder, run), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(folder, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     wait_for(lambda: any(run.with_name("asked.partial").glob("checkpoints/checkpoint-*")))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()

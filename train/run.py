@@ -25,7 +25,7 @@ from detente.encoding import TEMPLATE, PairEncoder
 from detente.errors import ConfigError
 from detente.hub import LEARNED, SETTINGS, read_json, write_manifest
 from detente.labels import LABELS
-from detente.rows import whole_file, write_json, write_jsonl
+from detente.rows import whole_file, whole_folder, write_json, write_jsonl
 from detente.runtimes.torch_runtime import TorchRuntime
 from detente.statement import Statement, text_hash
 from train.base_models import earlier_stage, public_name
@@ -167,15 +167,14 @@ def _prepare(
             where=f"run.dir: {config.run.dir}",
             fix="Name another with run.dir=…, or remove it.",
         )
-    # The last file that is written below: without it nothing was begun.
-    if (partial / _ENVIRONMENT).exists():
+    if partial.exists():
         if not resume:
             raise ConfigError(
                 "an unfinished run is in the way",
                 where=str(partial),
                 fix="Continue it with --resume, or remove it.",
             )
-        before, read_before = _started_with(partial)
+        before, read_before, started_under = _started_with(partial)
         if before != config:
             changed = [k for k in Config.model_fields if getattr(before, k) != getattr(config, k)]
             raise ConfigError(
@@ -192,22 +191,24 @@ def _prepare(
                 expected=str(read_before),
                 fix="Remove the folder and start again.",
             )
-        warn_of_changes(read_json(partial / _ENVIRONMENT), environment, str(partial))
+        warn_of_changes(started_under, environment, str(partial))
         return
-    with whole_file(partial / "config.yaml") as file:
-        YAML().dump(config.to_yaml(), file)
-    write_json(partial / _DATA, read)
-    write_json(partial / _ENVIRONMENT, environment)
+    with whole_folder(partial) as begun:
+        with whole_file(begun / "config.yaml") as file:
+            YAML().dump(config.to_yaml(), file)
+        write_json(begun / _DATA, read)
+        write_json(begun / _ENVIRONMENT, environment)
 
 
-def _started_with(partial: Path) -> tuple[Config, dict[str, Any]]:
-    """Returns the configuration and the data checksums of an unfinished run.
+def _started_with(partial: Path) -> tuple[Config, dict[str, Any], dict[str, Any]]:
+    """Returns the configuration, the data checksums and the environment of an unfinished run.
 
     A setting that came since it was started has its default, which changes nothing.
     """
     try:
         config = load_config(partial / "config.yaml")
-        return config, json.loads((partial / _DATA).read_text("utf-8"))
+        data = json.loads((partial / _DATA).read_text("utf-8"))
+        return config, data, read_json(partial / _ENVIRONMENT)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the unfinished run cannot be read ({error})",
