@@ -279,6 +279,9 @@ def test_the_links_of_the_hubs_cache_are_followed(folder):
     assert open_folder(folder, "x", links=True).onnx_file == "onnx/model.onnx"
     with pytest.raises(ModelError, match="a symbolic link"):
         open_folder(folder, "x")
+    (blobs / "README.md").unlink()
+    with pytest.raises(ModelError, match="README.md: not a file"):
+        open_folder(folder, "x", links=True)
 
 
 def test_a_model_without_room_for_a_sentence_is_refused(folder):

@@ -109,7 +109,7 @@ def check_files(folder: Path, names: Iterable[str], *, links: bool = False) -> N
             raise ModelError(
                 "not a file of a size that it can have",
                 where=str(path),
-                got=f"{path.stat().st_size} bytes",
+                got=f"{path.lstat().st_size} bytes",
                 expected=f"a plain file of at most {LARGEST[path.suffix]} bytes",
             )
 
