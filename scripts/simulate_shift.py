@@ -312,7 +312,9 @@ def picture(found: list[dict[str, Any]], path: Path) -> None:
     """Draws how often each cell's series are called, ours beside the other tests."""
     import matplotlib.pyplot as plt
 
-    kinds = [[f for f in found if bool(f["cell"]["effect"]) is changing] for changing in (0, 1)]
+    kinds = [
+        [f for f in found if bool(f["cell"]["effect"]) is changing] for changing in (False, True)
+    ]
     heights = [len(kind) + 2 for kind in kinds]
     figure, axes = plt.subplots(
         2, 1, figsize=(8, max(0.28 * sum(heights), 4)), height_ratios=heights, layout="constrained"
@@ -331,7 +333,8 @@ def picture(found: list[dict[str, Any]], path: Path) -> None:
         axis.axvline(80 if title == "A step" else 5, color="0.7", linewidth=0.8)
         axis.set_title(f"{title}: share of series called, %", loc="left", fontsize="medium")
         axis.grid(axis="x", color="0.93")
-    axes[0].legend(loc="lower right", fontsize="small")
+    names, labels = axes[0].get_legend_handles_labels()
+    figure.legend(names, labels, loc="outside lower center", ncols=4, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
