@@ -12,9 +12,10 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 
 PAGES: Final = {
     "CHANGELOG.md": "CHANGELOG.md",
+    "SECURITY.md": "SECURITY.md",
     "data/CODEBOOK.md": "data/CODEBOOK.md",
     "data/README.md": "data/README.md",
-    "src/detente/default_model/README.md": "model-card.md",
+    "model_cards/default/README.md": "model_cards/default/README.md",
 }
 """Where a page stands in the repository, and on the site."""
 
@@ -33,7 +34,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
     """Points links to where the repository's pages stand on the site."""
     if page.file.src_uri in PAGES.values():
         return markdown.replace("](docs/", "](")
-    return markdown.replace("](../data/", "](data/")
+    return re.sub(r"\]\(\.\./(data|model_cards)/", r"](\1/", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:  # noqa: ANN401
