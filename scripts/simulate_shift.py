@@ -31,13 +31,12 @@ from detente.dated import as_date
 from detente.labels import LABELS, tone_score
 from detente.prevalence import Confusion
 from detente.rows import whole_file, write_json
-from detente.shifts import SIGNIFICANCE, measure
+from detente.shifts import LEAST, SIGNIFICANCE, measure
 from detente.timeline import Timeline
 
 ROOT = Path(__file__).resolve().parents[1]
 DONE = ROOT / "runs" / "simulation"
 CRITICAL_VALUE_SERIES = 2000
-LEAST = 5
 
 Floats = npt.NDArray[np.float64]
 

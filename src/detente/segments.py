@@ -6,8 +6,8 @@ three ways: in the mean tone, in the share that is critical, or in the share tha
 Statistics and Computing 16, 2006). Each is a score of a label. The sum of the scores of a segment
 is taken as normal, its mean as normal around the mean of the whole and integrated out; the three
 ways are equally probable. Where criticism turns into restraint the critical share shows it with
-half the noise of the tone; where it turns into praise the tone does. Dirichlet-multinomial
-evidence of all shares at once was tried first and found fewer of either (``docs/shift.md``).
+less than half the variance of the tone; where it turns into praise the tone does. How
+Dirichlet-multinomial evidence of all shares at once compares is in ``docs/shift.md``.
 
 The prior says: none, one and several changes are equally probable, each further change half as
 probable as the one before, and every allowed set of days to change on alike.
