@@ -583,6 +583,8 @@ async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
     finally:
         task.cancel()
         gone.cancel()
+        # What waits has left the queue before anybody hears that it will not be computed.
+        await asyncio.wait((task, gone))
 
 
 def _dump(value: object) -> bytes:
