@@ -7,10 +7,12 @@ takes longer for a request than a small model does.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import cast
@@ -138,7 +140,8 @@ def closed_loop(
         seconds: How long; what is answered from then on counts, also what ends later.
         warm_up: Seconds before that, which do not count.
     """
-    return uvloop.run(_closed(port, cycle(requests), clients, seconds, warm_up))
+    with _no_pauses():
+        return uvloop.run(_closed(port, cycle(requests), clients, seconds, warm_up))
 
 
 def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float) -> Load:
@@ -150,7 +153,18 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float, seconds: float)
         rate: Requests a second, at random times that are the same in every run.
         seconds: How long.
     """
-    return uvloop.run(_open(port, cycle(requests), rate, seconds))
+    with _no_pauses():
+        return uvloop.run(_open(port, cycle(requests), rate, seconds))
+
+
+@contextmanager
+def _no_pauses() -> Iterator[None]:
+    """Collects no garbage for as long: a pause of the client would count as the server's."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def _closed(

@@ -62,6 +62,9 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128)
 CHARACTERS_A_STATEMENT: Final = 200
 """Of a document, for the room that it is given in the queue before it has been read."""
 
+COLLECT: Final = (2000, 10, 1000)
+"""After how many new objects the young ones are collected, and how many times before the old."""
+
 _log = logging.getLogger("detente.server")
 Result = TypeVar("Result")
 
@@ -512,6 +515,9 @@ def serve(
     listening = listen(host, port)
     # What has been loaded stays: without this, collections walk over all of it again and again.
     gc.freeze()
+    # Nor over all requests that wait, which holds up those that could be refused at once: what a
+    # request leaves behind is young.
+    gc.set_threshold(*COLLECT)
     address = listening.getsockname()
     fields = {"host": address[0], "port": address[1], "model": classifier.name}
     _log.info("listening", extra={"fields": fields})
