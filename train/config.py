@@ -19,8 +19,8 @@ from detente.errors import ConfigError
 from detente.states import resolve
 
 CorpusName = Literal[
-    "own", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc", "rusentne",
-    "file",
+    "own", "multilingual", "official", "series", "newsmtsc", "plv", "dse2qa", "multicoped", "umuc",
+    "rusentne", "file",
 ]  # fmt: skip
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 FOLDS: Final = 5
@@ -110,10 +110,13 @@ class Corpus(Section):
 
     Attributes:
         name: An adapter of ``train/corpora/``; ``file`` reads a table of your own.
-        path: The file, for ``file``; the soft labels, for ``series``.
+        path: The file, for ``file``; the soft labels, for ``series`` and, if wanted, for
+            ``multilingual``.
         train: Learn from this corpus; without it, it is only reported on.
         test: Report on this corpus's test split.
         weight: Factor for its training rows in the loss.
+        only: Keep the rows that have these values in these columns, such as
+            ``{entity_tag: COUNTRY}`` of ``rusentne`` or ``{lang: ru}`` of ``multilingual``.
         hold_out: Test on a period, a source or a fold and train on the rest, for ``official``;
             on a fold, for ``plv``; on a debate, for ``umuc``.
     """
@@ -123,11 +126,13 @@ class Corpus(Section):
     train: bool = True
     test: bool = True
     weight: float = Field(1.0, gt=0)
+    only: dict[str, str] = Field(default_factory=dict)
     hold_out: HoldOut | None = None
 
     @model_validator(mode="after")
     def _path_goes_with_file(self) -> Corpus:
-        if (self.path is None) == (self.name in ("file", "series")):
+        needed, allowed = ("file", "series"), ("file", "series", "multilingual")
+        if self.name in needed if self.path is None else self.name not in allowed:
             raise ValueError("a path goes with `name: file` and `name: series`, and no other")
         return self
 

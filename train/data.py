@@ -63,11 +63,12 @@ def load_data(config: Config) -> Data:
     """Loads the corpora of a run and removes what leaks between their splits.
 
     Raises:
-        ConfigError: Two corpora have the same name, or a folder is needed and not given.
+        ConfigError: Two corpora have the same name, a folder is needed and not given, or a corpus
+            has no row of those that are asked for.
         DataError: A file is missing, a row cannot be read, or a ``confidence`` is not a number
             in [0, 1].
     """
-    corpora = [load_corpus(spec, config.data.root) for spec in config.data.corpora]
+    corpora = [_only(spec, load_corpus(spec, config.data.root)) for spec in config.data.corpora]
     names = [corpus.info.name for corpus in corpora]
     if len(set(names)) < len(names):
         raise ConfigError("two corpora have the same name", where="data.corpora", got=names)
@@ -95,6 +96,24 @@ def _voices(statements: Sequence[Statement]) -> dict[str, Any]:
         "years": [min(years), max(years)] if years else None,
         "sources": {"states": len(sources), "most": dict(sources.most_common(_MOST_VOICES))},
     }
+
+
+def _only(spec: Corpus, corpus: LoadedCorpus) -> LoadedCorpus:
+    """Leaves out the rows of a corpus that its configuration does not ask for."""
+    splits = corpus.splits
+    for column, value in spec.only.items():
+        splits = {
+            name: [s for s in rows if s.extra.get(column) == value] for name, rows in splits.items()
+        }
+        if not any(splits.values()):
+            raise ConfigError(
+                "no row of the corpus is like that",
+                where=f"data.corpora: {spec.name}: only",
+                got={column: value},
+            )
+    left_out = sum(len(corpus.splits[name]) - len(splits[name]) for name in splits)
+    dropped = {"not asked for (only)": left_out} if left_out else {}
+    return replace(corpus, splits=splits, dropped={**corpus.dropped, **dropped})
 
 
 def _only_test(splits: Splits) -> Splits:

@@ -247,6 +247,8 @@ def _slices(
         for low, high, words in _LENGTHS:
             if low < len(s.text) <= high:
                 members[f"length: {words} characters"].append(row)
+        if "lang" in s.extra:
+            members[f"language: {s.extra['lang']}"].append(row)
         if s.source:
             members[f"pair: {as_target(s.source)} -> {as_target(s.target)}"].append(row)
     found = {}

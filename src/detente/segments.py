@@ -1,13 +1,12 @@
 """Where a sequence of label counts changes: exact posterior over none to several changes.
 
-A sequence of blocks, each with counts of labels, is cut into segments that differ in one of
-three ways: in the mean tone, in the share that is critical, or in the share that is conciliatory
+A sequence of blocks, each with counts of labels, is cut into segments with shares of their own
 (Fearnhead, "Exact and efficient Bayesian inference for multiple changepoint problems",
-Statistics and Computing 16, 2006). Each is a score of a label. The sum of the scores of a segment
-is taken as normal, its mean as normal around the mean of the whole and integrated out; the three
-ways are equally probable. Where criticism turns into restraint the critical share shows it with
-less than half the variance of the tone; where it turns into praise the tone does. How
-Dirichlet-multinomial evidence of all shares at once compares is in ``docs/shift.md``.
+Statistics and Computing 16, 2006). The shares of a segment have a Dirichlet distribution around
+those of the whole and are integrated out, so that a segment's evidence is Dirichlet-multinomial.
+All three shares count at once: criticism that turns into restraint moves the tone by half as much
+as criticism that turns into praise, and is seen as well. What evidence in the tone, the critical
+and the conciliatory share apart found instead is in ``docs/shift.md``.
 
 The prior says: none, one and several changes are equally probable, each further change half as
 probable as the one before, and every allowed set of days to change on alike.
@@ -22,8 +21,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-
-from detente.labels import WAYS
+from scipy.special import gammaln
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,10 +31,10 @@ MOST_CHANGES: Final = 5
 PRIOR_OF_CHANGES: Final = 2 / 3
 """Prior probability that there is a change at all."""
 
-# A segment's mean tone is scattered around that of the whole as if it had been taken from so many
-# statements: by about a quarter, as far as rhetoric that has shifted usually has. A flat prior
-# expects it to turn from all to nothing and asks for far more evidence of what is common.
-_STATEMENTS: Final = 10.0
+# A segment's shares are scattered around those of the whole as if they had been taken from so
+# many statements: a share of one third by ten points, as far as rhetoric that has shifted usually
+# has. A flat prior expects all to turn to nothing and asks for far more evidence of what is common.
+_STATEMENTS: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +60,23 @@ class Segmentation:
         return float(self.probabilities[1:].sum())
 
 
-def segment(
-    counts: Floats, sizes: Floats, days: Floats | None = None, *, least: float
-) -> Segmentation | None:
+def segment(counts: Floats, sizes: Floats, days: Floats, *, least: float) -> Segmentation | None:
     """Returns the posterior over segmentations of a sequence of blocks.
 
     Args:
         counts: Shape (blocks, labels), effective counts.
         sizes: Shape (blocks,), documents in each block.
         days: Shape (blocks,), days that each block holds: a boundary before it stands for a
-            change on any of them. One each unless given.
+            change on any of them.
         least: Documents that a segment has at least.
 
     Returns:
         ``None`` where the blocks allow no boundary at all.
     """
-    evidences = _evidence_of_segments(counts, sizes, least)
-    allowed = np.where(np.isfinite(evidences[0]), 0.0, -np.inf)
-    if days is not None:
-        evidences[:, 1:-1] += np.log(days[1:, None])
-        allowed[1:-1] += np.log(days[1:, None])
+    evidence = _evidence_of_segments(counts, sizes, least)
+    allowed = np.where(np.isfinite(evidence), 0.0, -np.inf)
+    for each in (evidence, allowed):
+        each[1:-1] += np.log(days[1:, None])
     ways = [sums[-1] for sums in _forward(allowed, MOST_CHANGES)]
     most = sum(np.isfinite(ways)) - 1
     if most == 0:
@@ -90,45 +85,40 @@ def segment(
     prior = 0.5**numbers
     prior[1:] *= PRIOR_OF_CHANGES / prior[1:].sum()
     prior[0] = 1 - PRIOR_OF_CHANGES
-    ahead = np.array([_forward(evidence, most) for evidence in evidences])
+    ahead = np.array(_forward(evidence, most))
     # Every allowed set of k days is as probable as another: there are exp(ways) of them.
-    posterior = np.log(prior) + np.logaddexp.reduce(ahead[:, :, -1]) - ways[: most + 1]
+    posterior = np.log(prior) + ahead[:, -1] - ways[: most + 1]
     posterior = np.exp(posterior - np.logaddexp.reduce(posterior))
 
     k = 1 + int(posterior[1:].argmax())
-    behind = np.array([_forward(evidence[::-1, ::-1].T, k - 1) for evidence in evidences])
+    behind = np.array(_forward(evidence[::-1, ::-1].T, k - 1))[:, ::-1]
 
     def places(changes: int) -> Floats:
-        joint = [ahead[:, c] + behind[:, changes - 1 - c, ::-1] for c in range(changes)]
-        total = np.logaddexp.reduce(ahead[:, changes, -1])
-        return np.asarray(np.exp(np.logaddexp.reduce(joint, axis=1) - total))
+        joint = ahead[:changes] + behind[:changes][::-1] - ahead[changes, -1]
+        return np.asarray(np.exp(joint))
 
-    likeliest = evidences[ahead[:, k, -1].argmax()]
-    return Segmentation(posterior, _best(likeliest, k), places(k), places(1)[0])
+    return Segmentation(posterior, _best(evidence, k), places(k), places(1)[0])
 
 
 def _evidence_of_segments(counts: Floats, sizes: Floats, least: float) -> Floats:
-    """Returns the log evidence of blocks i … j−1 at [way, i, j].
+    """Returns the log evidence of blocks i … j−1 at [i, j], shape (blocks + 1, blocks + 1).
 
-    Shape (ways, blocks + 1, blocks + 1). Relative to that of the mean of the whole: with n
-    statements whose scores differ from it by s in sum, and v the variance of one,
-    N(s; 0, nv + n²v/m) / N(s; 0, nv) for a mean that is known as from m statements.
+    Of a segment with counts c of n statements, the shares drawn from a Dirichlet distribution with
+    parameters a that sum to m: Γ(m) / Γ(n + m) · ∏ Γ(c + a) / Γ(a).
     """
     whole = counts.sum(axis=0) + 1
-    shares = whole / whole.sum()
-    scores = WAYS - (WAYS @ shares)[:, None]
-    variance = scores**2 @ shares
+    a = _STATEMENTS * whole / whole.sum()
     ends = np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])
-    between = np.moveaxis(ends[None] - ends[:, None], -1, 0)
-    n = np.maximum(between.sum(axis=0), 0.0)
-    s = np.tensordot(scores, between, axes=1)
-    evidence = s**2 / (2 * variance[:, None, None] * (n + _STATEMENTS))
-    evidence -= np.log1p(n / _STATEMENTS) / 2
     upto = np.concatenate([[0.0], sizes.cumsum()])
     allowed = np.triu(upto[None] - upto[:, None] >= least, k=1)
     # A sequence too short for two segments still has the evidence of no change.
     allowed[0, -1] = True
-    return np.asarray(np.where(allowed, evidence, -np.inf))
+    first, last = np.nonzero(allowed)
+    inside = np.maximum(ends[last] - ends[first], 0.0)
+    evidence = np.full(allowed.shape, -np.inf)
+    evidence[first, last] = (gammaln(inside + a) - gammaln(a)).sum(axis=1)
+    evidence[first, last] += gammaln(_STATEMENTS) - gammaln(inside.sum(axis=1) + _STATEMENTS)
+    return evidence
 
 
 def _forward(evidence: Floats, most: int) -> list[Floats]:

@@ -55,7 +55,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
             where=str(spec.path),
             fix="Let a teacher make them: python -m train.distill --help",
         )
-    soft = dict(_read_soft_labels(spec.path))
+    soft = read_soft_labels(spec.path)
     paths = [corpus_file(root, INFO, name) for name in FILES]
     dropped: Counter[str] = Counter()
     kept: list[Statement] = []
@@ -90,8 +90,13 @@ def read_series(root: Path | None) -> list[Statement]:
     return [s for name in FILES for s in read_statements(corpus_file(root, INFO, name))]
 
 
-def _read_soft_labels(path: Path) -> list[tuple[str, tuple[str, list[float]]]]:
-    return [(row["id"], _soft_label(path, number, row)) for number, row in read_rows(path)]
+def read_soft_labels(path: Path) -> dict[str, tuple[str, list[float]]]:
+    """Returns of each id the hash of the text that was labelled, and three probabilities.
+
+    Raises:
+        DataError: The file cannot be read, or a row is none of soft labels.
+    """
+    return {row["id"]: _soft_label(path, number, row) for number, row in read_rows(path)}
 
 
 def _soft_label(path: Path, number: int, row: dict[str, Any]) -> tuple[str, list[float]]:
