@@ -10,13 +10,15 @@ of NLP Models with CheckList", ACL 2020).
 - **quotation**: hostile or warm words of a third party that the speaker does not share.
 - **substitution**: a sentence with many states in the place of the target, one after another;
   the score should not depend on the name.
+- **language**: a statement in several languages, which should get the label that it gets in
+  English (``data/contracts_languages.jsonl``).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Protocol, get_args
@@ -33,7 +35,7 @@ from detente.statement import Statement, check_text
 from detente.states import mentions, state
 from train.command import run_command
 
-Contract = Literal["target_swap", "negation", "quotation", "substitution"]
+Contract = Literal["target_swap", "negation", "quotation", "substitution", "language"]
 CONTRACTS: Final[tuple[Contract, ...]] = get_args(Contract)
 
 LEAST_TARGET_SWAP: Final = 0.90
@@ -42,6 +44,8 @@ LEAST_NEGATION: Final = 0.90
 """Share of pairs with both labels right."""
 LEAST_QUOTATION: Final = 0.85
 """Share of sentences with the label right."""
+LEAST_LANGUAGE: Final = 0.88
+"""Share of versions in other languages with the label that the English one gets."""
 MOST_SUBSTITUTION: Final = 0.10
 """Mean absolute deviation of the score from the sentence's mean over names, on average."""
 
@@ -55,12 +59,15 @@ _COLUMNS: Final[Mapping[_Kind, frozenset[str]]] = {
     "quotation": frozenset({"target", "text", "label"}),
     "names": frozenset({"names"}),
     "substitution": frozenset({"text", "label"}),
+    "language": frozenset({"source", "target", "label", "texts"}),
 }
 _LEAST: Final[Mapping[Contract, tuple[str, float]]] = {
     "target_swap": ("both labels right", LEAST_TARGET_SWAP),
     "negation": ("both labels right", LEAST_NEGATION),
     "quotation": ("label right", LEAST_QUOTATION),
+    "language": ("other languages' versions with the label of the English one", LEAST_LANGUAGE),
 }
+_ENGLISH: Final = "en"
 _SHOWN_STATES: Final = 10
 
 
@@ -74,7 +81,8 @@ class Case:
         text: The sentence; of a substitution, with the slot ``{target}``.
         statements: What is asked, each with the label that is right: of a target swap toward
             the praised and the blamed state, of a negation the sentence and its reversal, of a
-            quotation the sentence, of a substitution the sentence with each name.
+            quotation the sentence, of a substitution the sentence with each name, of a language
+            the English version and then the others, each with its ``extra["lang"]``.
     """
 
     contract: Contract
@@ -217,8 +225,10 @@ def load_contracts(path: Path = CASES) -> tuple[Case, ...]:
     The further columns are, by contract: ``target_swap`` ``text``, ``praised``, ``blamed``;
     ``negation`` ``target``, ``text``, ``label``, ``reversed``, ``reversed_label``;
     ``quotation`` ``target``, ``text``, ``label``; ``substitution`` ``text`` (with the slot
-    ``{target}``) and ``label``. One row ``names``, before the first substitution, holds under
-    ``names`` the name to put into the slot for each state's code, with its article. States are
+    ``{target}``) and ``label``; ``language`` ``source``, ``target``, ``label`` and ``texts``, the
+    version in each language by its ISO 639 code, English among them. One row ``names``, before
+    the first substitution, holds under ``names`` the name to put into the slot for each state's
+    code, with its article. States are
     codes of the gazetteer, and every sentence names those it is asked for.
 
     Raises:
@@ -231,7 +241,7 @@ def load_contracts(path: Path = CASES) -> tuple[Case, ...]:
     for number, row in read_rows(path):
         with at_row(path, number):
             kind = _kind_of(row)
-            for key in {str(row["id"]), *(s for s in (row.get("text"), row.get("reversed")) if s)}:
+            for key in {str(row["id"]), *_texts_of(row)}:
                 if (first := first_row_of.setdefault(key, number)) != number:
                     raise InputError(
                         f"stands in row {first} already", got=key, expected="ids and texts once"
@@ -283,7 +293,7 @@ def main(
         Path, typer.Option(help="The cases, as JSON lines.", show_default="data/contracts.jsonl")
     ] = CASES,
 ) -> None:
-    """Hold a model to its contracts: target swap, negation, quotation and substitution.
+    """Hold a model to its contracts: target swap, negation, quotation, substitution, language.
 
     Prints the table, and writes it to contracts.json and contracts.md with
     the states whose name moves the score most and with every failure.
@@ -359,6 +369,12 @@ def _verdict(contract: Contract, outcomes: Sequence[_Outcome]) -> Verdict:
             {f"sentences within {MOST_SUBSTITUTION}": within, "labels right": labels_right},
         )
     measure, least = _LEAST[contract]
+    if contract == "language":
+        same, right = _by_language(outcomes)
+        value = _share([each for of in same.values() for each in of])
+        also = {f"same in {lang}": _share(of) for lang, of in same.items()}
+        also |= {f"right in {lang}": _share(of) for lang, of in right.items()}
+        return Verdict(contract, len(outcomes), measure, value, least, value >= least, also)
     value = _share([all(o.labels_right) for o in outcomes])
     also = {}
     if contract == "target_swap":
@@ -368,6 +384,22 @@ def _verdict(contract: Contract, outcomes: Sequence[_Outcome]) -> Verdict:
     if contract != "quotation":
         also["labels right"] = labels_right
     return Verdict(contract, len(outcomes), measure, value, least, value >= least, also)
+
+
+def _by_language(
+    outcomes: Sequence[_Outcome],
+) -> tuple[dict[str, list[bool]], dict[str, list[bool]]]:
+    """Returns by language whether versions get the label of the English one, and the right one."""
+    same: dict[str, list[bool]] = defaultdict(list)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for outcome in outcomes:
+        english = outcome.predictions[0].label
+        for statement, prediction in zip(outcome.case.statements, outcome.predictions, strict=True):
+            lang = statement.extra["lang"]
+            right[lang].append(prediction.label == statement.label)
+            if lang != _ENGLISH:
+                same[lang].append(prediction.label == english)
+    return same, right
 
 
 def _share(right: Sequence[bool]) -> float:
@@ -381,6 +413,12 @@ def _state_deviations(outcomes: Sequence[_Outcome]) -> dict[str, float]:
             deviations[str(prediction.target)].append(float(deviation))
     means = {name: float(np.mean(of)) for name, of in deviations.items()}
     return dict(sorted(means.items(), key=lambda item: -abs(item[1])))
+
+
+def _texts_of(row: Mapping[str, Any]) -> list[str]:
+    versions = row.get("texts")
+    found = [*versions.values()] if isinstance(versions, dict) else []
+    return [str(text) for text in (row.get("text"), row.get("reversed"), *found) if text]
 
 
 def _kind_of(row: Mapping[str, Any]) -> _Kind:
@@ -416,6 +454,8 @@ def _read_case(contract: Contract, row: Mapping[str, Any], names: Mapping[str, s
         ]
     elif contract == "substitution":
         found = _substituted(row["text"], row["label"], names)
+    elif contract == "language":
+        found = _versions(row)
     else:
         found = [_statement(row["text"], row["target"], row["label"])]
     if contract == "negation":
@@ -426,7 +466,28 @@ def _read_case(contract: Contract, row: Mapping[str, Any], names: Mapping[str, s
                 got=row["label"],
                 expected="two labels",
             )
-    return Case(contract, str(row["id"]), row["text"], tuple(found))
+    return Case(
+        contract, str(row["id"]), found[0].text if "texts" in row else row["text"], tuple(found)
+    )
+
+
+def _versions(row: Mapping[str, Any]) -> list[Statement]:
+    """Returns a statement in each of its languages, the English one first."""
+    texts = row["texts"]
+    if not isinstance(texts, dict) or _ENGLISH not in texts or len(texts) < 2:
+        raise InputError(
+            "not versions in several languages",
+            got=texts,
+            expected="{language: text}, with 'en' and another one",
+        )
+    return [
+        replace(
+            _statement(texts[lang], row["target"], row["label"], lang),
+            source=state(row["source"]).code,
+            extra={"lang": lang},
+        )
+        for lang in sorted(texts, key=lambda lang: lang != _ENGLISH)
+    ]
 
 
 def _substituted(text: object, label: str, names: Mapping[str, str]) -> list[Statement]:
@@ -441,7 +502,7 @@ def _substituted(text: object, label: str, names: Mapping[str, str]) -> list[Sta
     return [_statement(text.replace(SLOT, name), code, label) for code, name in names.items()]
 
 
-def _statement(text: object, code: str, label: object) -> Statement:
+def _statement(text: object, code: str, label: object, language: str = _ENGLISH) -> Statement:
     """Returns a labelled statement that names its target.
 
     Raises:
@@ -449,7 +510,7 @@ def _statement(text: object, code: str, label: object) -> Statement:
         UnknownStateError: There is no state with this code.
     """
     sentence, meant = check_text(text), state(code)
-    if meant not in {mention.state for mention in mentions(sentence)}:
+    if meant not in {mention.state for mention in mentions(sentence, language=language)}:
         raise InputError(f"the sentence does not name {meant}", got=text)
     return Statement(sentence, code, label=parse_label(label))
 

@@ -126,6 +126,10 @@ class TruncationWarning(DetenteWarning):
     """A sentence was longer than the model reads, and a part of it was left out."""
 
 
+class LanguageWarning(DetenteWarning):
+    """A text is in a language that the model has not learned."""
+
+
 class DamageWarning(DetenteWarning):
     """A checkpoint is not as it was written, and was passed over."""
 

@@ -24,6 +24,8 @@ from detente.runtimes import RuntimeName, choose
 from detente.trust import LARGEST, check_config, check_files, check_name, check_weights
 
 DEFAULT: Final = "default"
+MULTILINGUAL: Final = "multilingual"
+"""Not bundled: the name only tells how to get that model."""
 MANIFEST: Final = "manifest.json"
 SETTINGS: Final = "detente.json"
 LEARNED: Final = "learned.txt"
@@ -92,6 +94,15 @@ def locate(
             except ModelError:
                 raise error from None
         return open_folder(folder, name, links=True)
+    if name == MULTILINGUAL:
+        raise ModelError(
+            "the multilingual model is not part of the package",
+            got=name,
+            expected="its folder, or the hub id under which somebody published it",
+            fix="Build it in a clone: make multilingual-base, then python -m train "
+            "configs/multilingual.yaml data.root=FOLDER, and load runs/multilingual/model "
+            "(docs/multilingual.md).",
+        )
     raise ModelError(
         "no such model",
         got=name,
