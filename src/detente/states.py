@@ -23,6 +23,7 @@ from functools import cache, partial
 from importlib import resources
 from typing import Any
 
+from detente import languages
 from detente.errors import UnknownStateError
 
 __all__ = [
@@ -128,7 +129,7 @@ def resolve(name: str) -> State | None:
     folded = key.casefold()
     if folded in gazetteer.words and not key.isupper():
         return None
-    meanings = gazetteer.meanings.get(folded, ())
+    meanings = gazetteer.meanings.get(folded) or _foreign_meanings(name)
     return meanings[0] if len(meanings) == 1 else None
 
 
@@ -145,13 +146,15 @@ def candidates(name: str) -> list[State]:
     folded = lookup_key(name).casefold()
     if folded in meanings:
         return list(meanings[folded])
+    if foreign := _foreign_meanings(name):
+        return list(foreign)
     # Codes and abbreviations differ from one another by a letter; closeness says nothing there.
     names = [key for key in meanings if len(key) >= 4]
     close = difflib.get_close_matches(folded, names, n=20, cutoff=0.75)
     return list(dict.fromkeys(found for key in close for found in meanings[key]))[:5]
 
 
-def mentions(text: str) -> list[Mention]:
+def mentions(text: str, language: str | None = None) -> list[Mention]:
     """Return every place where the text names a state.
 
     Names, adjectives, demonyms, capitals, seats of power ("the Kremlin") and the usual
@@ -179,6 +182,17 @@ def mentions(text: str) -> list[Mention]:
         Mentions in order of position, none overlapping another. The time taken grows linearly
         with the text.
     """
+    languages.check_language(language)
+    found = [] if language in languages.IN_LATIN else _english_mentions(text)
+    foreign = languages.spans(text, language)
+    if not foreign:
+        return found
+    by_code = _gazetteer().by_code
+    found += [Mention(by_code[code], *span, text[slice(*span)]) for *span, code in foreign]
+    return sorted(found, key=lambda mention: mention.start)
+
+
+def _english_mentions(text: str) -> list[Mention]:
     gazetteer = _gazetteer()
     openings = gazetteer.root.following
     found: list[Mention] = []
@@ -202,6 +216,11 @@ def mentions(text: str) -> list[Mention]:
         ):
             found.append(Mention(sense.state, start, resume, text[start:resume]))
     return found
+
+
+def _foreign_meanings(name: str) -> tuple[State, ...]:
+    by_code = _gazetteer().by_code
+    return tuple(by_code[code] for code in languages.meanings_of(name))
 
 
 def lookup_key(name: str) -> str:
