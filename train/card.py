@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from detente.errors import ConfigError
-from detente.hub import write_manifest
+from detente.hub import languages_of, write_manifest
 from detente.labels import LABELS
 from detente.rows import whole_file, write_json
 from train.base_models import BASE_MODELS, public_name
@@ -80,10 +80,9 @@ def card_data(metrics: Mapping[str, Any]) -> ModelCardData:
         metrics: As :func:`public_metrics` returns them.
     """
     corpora = metrics["data"]
-    languages = sorted({c["language"] for c in corpora.values()} - {"unknown"})
     return ModelCardData(
         license=licence_of(metrics) or "other",
-        language=languages or None,
+        language=sorted(languages_of(corpora)) or None,
         library_name="detente",
         pipeline_tag=_TASK,
         base_model=metrics["base_model"],

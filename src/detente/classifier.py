@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from detente import hub
 from detente.batching import map_ahead, map_beside, plan_batches
 from detente.encoding import PairEncoder, Target, as_target
-from detente.errors import DetenteError, InputError, ModelError
+from detente.errors import DetenteError, InputError, LanguageWarning, ModelError
 from detente.labels import LABELS, Label
+from detente.languages import language_of
 from detente.runtimes import Runtime, RuntimeName, choose
 from detente.statement import Statement, check_text
 from detente.states import State, mentions
@@ -90,10 +92,22 @@ class Classifier:
     """A tone classifier, loaded once and used many times.
 
     Make one with :meth:`load`. It may be shared between threads.
+
+    Attributes:
+        name: What the model was called when it was loaded.
+        languages: ISO 639 codes of those it learned from; empty if not known. Text in the letters
+            of another one is answered with a :class:`LanguageWarning`.
     """
 
-    def __init__(self, encoder: PairEncoder, runtime: Runtime, name: str) -> None:
+    def __init__(
+        self,
+        encoder: PairEncoder,
+        runtime: Runtime,
+        name: str,
+        languages: Collection[str] = (),
+    ) -> None:
         self.encoder, self.runtime, self.name = encoder, runtime, name
+        self.languages = frozenset(languages)
 
     @classmethod
     def load(
@@ -128,7 +142,8 @@ class Classifier:
                 where=str(folder.path / "tokenizer.json"),
             ) from error
         encoder = PairEncoder(tokenizer, folder.max_tokens, folder.pad_id)
-        return cls(encoder, _start_runtime(folder, runtime, threads), folder.name)
+        started = _start_runtime(folder, runtime, threads)
+        return cls(encoder, started, folder.name, folder.languages)
 
     def predict(
         self, text: str, target: str | State, *, source: str | State | None = None
@@ -144,6 +159,7 @@ class Classifier:
             InputError: The text, target or source is empty or cannot be read.
         """
         triple = _triple(text, target, source)
+        self._check_languages([triple])
         encoded = self.encoder.encode([triple])
         probabilities = softmax(self.runtime.logits(self.encoder.collate(encoded)))
         return _prediction(triple, encoded[0].tokens_cut, probabilities[0])
@@ -256,6 +272,7 @@ class Classifier:
         """
 
         def prepare(window: list[Triple]) -> _Prepared:
+            self._check_languages(window)
             encoded = self.encoder.encode(window)
             lengths = [len(pair) for pair in encoded]
             plan = plan_batches(lengths, self.runtime.batch_tokens, batch_size)
@@ -271,6 +288,22 @@ class Classifier:
                 advance(len(rows))
             found = zip(prepared.triples, prepared.tokens_cut, softmax(logits), strict=True)
             yield {triple: _prediction(triple, cut, p) for triple, cut, p in found}
+
+    def _check_languages(self, triples: Sequence[Triple]) -> None:
+        """Warns of text in the letters of a language that the model has not learned."""
+        if not self.languages:
+            return
+        # Latin letters do not tell English from other languages.
+        found = {language_of(text) for text, _, _ in triples if not text.isascii()} - {"en"}
+        for language in sorted(found - self.languages):
+            warnings.warn(
+                LanguageWarning(
+                    f"text in another language ({language}) than the model {self.name!r} learned "
+                    f"({', '.join(sorted(self.languages))}): its tones are guesses. "
+                    "Classifier.load('multilingual') says how to get a model that reads more."
+                ),
+                stacklevel=3,
+            )
 
 
 def predict(text: str, target: str | State, *, source: str | State | None = None) -> Prediction:

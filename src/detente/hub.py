@@ -57,6 +57,24 @@ class ModelFolder:
     pad_id: int
     settings: dict[str, Any]
 
+    @property
+    def languages(self) -> frozenset[str]:
+        """ISO 639 codes of the languages that the model learned from; empty if not known."""
+        return languages_of(self.settings.get("data"))
+
+
+def languages_of(corpora: object) -> frozenset[str]:
+    """Returns the languages of corpora, as ``detente.json`` and ``metrics.json`` describe them.
+
+    Empty where one of them does not say.
+    """
+    found = [
+        str(corpus.get("language", "")) if isinstance(corpus, dict) else ""
+        for corpus in (corpora.values() if isinstance(corpora, dict) else ())
+    ]
+    codes = frozenset(code.strip() for each in found for code in each.split(","))
+    return frozenset() if codes & {"", "unknown"} else codes
+
 
 def locate(
     model: str | Path, revision: str | None = None, runtime: RuntimeName = "auto"
