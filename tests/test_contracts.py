@@ -16,6 +16,8 @@ from detente.rows import read_rows, write_jsonl
 from detente.states import state
 from train.contracts import (
     CONTRACTS,
+    LANGUAGE_CASES,
+    LEAST_LANGUAGE,
     LEAST_NEGATION,
     LEAST_QUOTATION,
     LEAST_TARGET_SWAP,
@@ -26,6 +28,8 @@ from train.contracts import (
 )
 
 CONTRACT_CASES = load_contracts()
+IN_ENGLISH = tuple(c for c in CONTRACTS if c != "language")
+VERSIONS = load_contracts(LANGUAGE_CASES)
 
 
 class Fake:
@@ -77,9 +81,9 @@ def verdicts(report):
 def test_an_oracle_keeps_every_contract():
     assert ORACLE.passed and not ORACLE.failures
     found = verdicts(ORACLE)
-    assert tuple(found) == CONTRACTS
-    assert [found[c].value for c in CONTRACTS] == [1, 1, 1, pytest.approx(0)]
-    assert [found[c].threshold for c in CONTRACTS] == [
+    assert tuple(found) == IN_ENGLISH
+    assert [found[c].value for c in IN_ENGLISH] == [1, 1, 1, pytest.approx(0)]
+    assert [found[c].threshold for c in IN_ENGLISH] == [
         LEAST_TARGET_SWAP, LEAST_NEGATION, LEAST_QUOTATION, MOST_SUBSTITUTION
     ]  # fmt: skip
     assert found["target_swap"].also["praised scored above blamed"] == 1
@@ -89,7 +93,7 @@ def test_an_oracle_keeps_every_contract():
 def test_a_model_of_moods_fails_where_target_or_negation_matter():
     found = verdicts(MOOD)
     assert not MOOD.passed
-    assert {c for c in CONTRACTS if not found[c].passed} == {"target_swap", "negation"}
+    assert {c for c in IN_ENGLISH if not found[c].passed} == {"target_swap", "negation"}
     assert found["target_swap"].value == found["negation"].value == 0
     assert found["target_swap"].also == {"praised scored above blamed": 0, "labels right": 0.5}
     wrong = Counter(row["contract"] for row in MOOD.failures)
@@ -155,6 +159,25 @@ def test_order_is_reported_apart_from_labels():
     assert verdict.also == {"praised scored above blamed": 1, "labels right": 0.5}
 
 
+def test_the_same_label_in_every_language_is_counted_by_language():
+    gold = {s.text: s.label for case in VERSIONS for s in case.statements}
+
+    def deaf_to_russian(s):
+        return surely("neutral" if s.extra["lang"] == "ru" else gold[s.text])
+
+    oracle = check(Fake("oracle", lambda s: surely(gold[s.text])), VERSIONS)
+    (kept,) = oracle.verdicts
+    assert kept.passed and kept.value == 1 and kept.threshold == LEAST_LANGUAGE
+    (verdict,) = check(Fake("deaf", deaf_to_russian), VERSIONS).verdicts
+    neutral = sum(case.statements[0].label == "neutral" for case in VERSIONS) / len(VERSIONS)
+    assert verdict.also["same in ru"] == verdict.also["right in ru"] == pytest.approx(neutral)
+    assert verdict.also["same in zh"] == verdict.also["right in en"] == 1
+    assert verdict.value == pytest.approx((6 + neutral) / 7) and not verdict.passed
+    # It is the English version's label that counts, right or wrong.
+    (agreed,) = check(Fake("grim", lambda s: surely("critical")), VERSIONS).verdicts
+    assert agreed.value == 1 and agreed.also["right in en"] < 0.5
+
+
 def test_the_report_in_both_forms():
     plain = json.loads(json.dumps(MOOD.to_json()))
     assert plain["model"] == "mood" and plain["passed"] is False
@@ -178,11 +201,14 @@ SUBSTITUTION = {"id": "x", "contract": "substitution", "text": "We thank {target
                 "label": "conciliatory"}  # fmt: skip
 QUOTATION = {"id": "q", "contract": "quotation", "target": "PER", "label": "neutral",
              "text": "The book calls Peru a foe."}  # fmt: skip
+LANGUAGE = {"id": "l", "contract": "language", "source": "CHL", "target": "PER",
+            "label": "conciliatory",
+            "texts": {"ru": "Мы благодарим Перу за помощь.", "en": "We owe Peru a debt."}}  # fmt: skip
 
 
 def test_the_command_writes_a_whole_folder(tiny_model, tmp_path, capsys):
     few = tmp_path / "few.jsonl"
-    write_jsonl(few, [SWAP, NEGATION, QUOTATION, NAMES, SUBSTITUTION])
+    write_jsonl(few, [SWAP, NEGATION, QUOTATION, NAMES, SUBSTITUTION, LANGUAGE])
     out = tmp_path / "out"
     main(out=out, model=str(tiny_model), contracts=few)
     assert sorted(path.name for path in out.iterdir()) == ["contracts.json", "contracts.md"]
@@ -286,6 +312,16 @@ def test_a_substitution_names_no_other_state():
             assert [m.state.code for m in mentions(statement.text)] == [statement.target]
 
 
+def test_there_are_versions_in_eight_languages():
+    assert len(VERSIONS) >= 60
+    labels = Counter(case.statements[0].label for case in VERSIONS)
+    assert all(labels[label] >= 0.3 * len(VERSIONS) for label in LABELS)
+    for case in VERSIONS:
+        languages = [s.extra["lang"] for s in case.statements]
+        assert languages[0] == "en"
+        assert set(languages) == {"en", "ru", "zh", "es", "fr", "ar", "uk", "fa"}
+
+
 def test_no_two_cases_are_alike():
     seen = defaultdict(set)
     for case in CONTRACT_CASES:
@@ -295,16 +331,16 @@ def test_no_two_cases_are_alike():
 
 
 def test_none_shares_words_with_the_training_sentences():
-    rows = read_rows(ROOT / "data" / "statements.jsonl")
-    trained = set().union(*(sequences(row["text"]) for _, row in rows))
-    for case in CONTRACT_CASES:
+    files = [ROOT / "data" / f"{name}.jsonl" for name in ("statements", "multilingual")]
+    trained = set().union(*(sequences(r["text"]) for path in files for _, r in read_rows(path)))
+    for case in CONTRACT_CASES + VERSIONS:
         for text in texts_of(case):
             assert not sequences(text) & trained, case.id
 
 
 def test_the_dataset_card_counts_the_cases():
     card = (ROOT / "data" / "README.md").read_text("utf-8")
-    for contract, n in Counter(case.contract for case in CONTRACT_CASES).items():
+    for contract, n in Counter(case.contract for case in CONTRACT_CASES + VERSIONS).items():
         assert f"| `{contract}` | {n} |" in card
     states = {s.target for c in CONTRACT_CASES for s in c.statements}
     assert f"{len(states)} states" in card and all(state(code) for code in states)

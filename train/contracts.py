@@ -50,6 +50,8 @@ MOST_SUBSTITUTION: Final = 0.10
 """Mean absolute deviation of the score from the sentence's mean over names, on average."""
 
 CASES: Final = Path(__file__).resolve().parents[1] / "data" / "contracts.jsonl"
+LANGUAGE_CASES: Final = CASES.with_name("contracts_languages.jsonl")
+"""Cases of the contract ``language``: for models that read more than English."""
 SLOT: Final = "{target}"
 
 _Kind = Contract | Literal["names"]
