@@ -1,0 +1,287 @@
+"""python -m scripts.russia_us --root FOLDER: Moscow's words about Washington, 2012 to 2025.
+
+The worked example that detente was built for, from the series alone: the Kremlin toward the United
+States in English transcripts to 2022 and in Russian originals of 2025, scored by one model that
+reads both. Writes the page, its picture and the scored rows without their text. What it says of
+single statements it says by id and date: the text is not ours.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from detente import hub
+from detente.classifier import Classifier
+from detente.errors import DataError, DetenteError
+from detente.findings import Change, Level, PeriodTone, Shift
+from detente.labels import LABELS
+from detente.rows import read_statements, whole_file, write_jsonl
+from detente.shifts import shift
+from detente.statement import Statement
+
+SERIES: Final = {"en": "kremlin_en.jsonl", "ru": "kremlin_ru_2025.jsonl"}
+"""The files of the series, by their language."""
+
+FIRST: Final = dt.date(2012, 1, 1)
+INVASION: Final = dt.date(2022, 2, 24)
+EVENTS: Final = {
+    dt.date(2014, 3, 18): "annexation of Crimea",
+    dt.date(2017, 1, 20): "Trump takes office",
+    dt.date(2021, 1, 20): "Biden takes office",
+    INVASION: "invasion of Ukraine",
+    dt.date(2025, 1, 20): "Trump takes office again",
+}
+PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "russia-us.md"
+PICTURE: Final = "images/russia-us.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was asked, and what came out.
+
+    Attributes:
+        whole: From 2012 to 2025.
+        recent: From 2022 on: the last English year and the Russian one.
+        english: To 2022, by the same model.
+        bundled: The same rows by the bundled English model.
+        last: The year 2025 alone.
+    """
+
+    whole: Shift
+    recent: Shift
+    english: Shift
+    bundled: Shift
+    last: PeriodTone
+
+
+def scored(root: Path, model: str, languages: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the statements about the United States since :data:`FIRST`, scored.
+
+    Raises:
+        DataError: A file is missing, or a row cannot be read.
+        ModelError: There is no such model.
+    """
+    rows: list[tuple[str, Statement]] = []
+    for language in languages:
+        path = root / "series" / SERIES[language]
+        if not path.is_file():
+            raise DataError("no such corpus file", where=str(path), fix="Pass --root FOLDER.")
+        rows += [
+            (language, s)
+            for s in read_statements(path)
+            if (s.source, s.target) == ("RUS", "USA") and s.date is not None and s.date >= FIRST
+        ]
+    classifier = Classifier.load(model)
+    found = classifier.predict_batch([s for _, s in rows], progress=True)
+    return [
+        s.to_row()
+        | {"language": language, "model": classifier.name, "label": p.label, "score": p.score}
+        | {f"p_{label}": p.probabilities[label] for label in LABELS}
+        for (language, s), p in zip(rows, found, strict=True)
+    ]
+
+
+def ask(rows: Sequence[Mapping[str, Any]], model: str, **window: dt.date) -> Shift:
+    """Returns what the rows say of a shift, by year."""
+    return shift(rows, source="RUS", target="USA", model=model, period="year", **window)
+
+
+def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) -> str:
+    """Returns the page."""
+    whole, recent = answers.whole, answers.recent
+    counts = {language: [row for row in rows if row["language"] == language] for language in SERIES}
+    sizes = {
+        language: f"{len(of):,} sentences in {len({row['doc_id'] for row in of})} documents"
+        for language, of in counts.items()
+    }
+    assert answers.last.level is not None
+    parts = [
+        "# Russia toward the United States, 2012 to 2025",
+        "After January 2025 analysts wrote that Moscow's words about Washington had moved from "
+        "criticism to restraint and conciliation. This page is what detente makes of it from the "
+        "Kremlin's own site, with its doubt. One command makes it:",
+        f"```sh\n{command}\n```",
+        f"English transcripts to 2022: {sizes['en']}. Russian originals of 2025: {sizes['ru']}. "
+        "One model that reads both languages scored all of them "
+        "([multilingual.md](multilingual.md)).",
+        f"**{_sentence(whole.verdict)}**",
+        f"![Tone by year, with its changes]({PICTURE})",
+        "## The series",
+        _series(whole),
+        "## When it changed",
+        _changes(whole.changes),
+        _doubt(whole),
+        "## 2022 and 2025",
+        f"From 2022 on alone: **{_sentence(recent.verdict)}**",
+        _sides(recent),
+        "In the statements of 2025: "
+        + ", ".join(
+            f"{share.value:.0%} {label} ({share.low:.0%} to {share.high:.0%})"
+            for label, share in answers.last.level.shares.items()
+        )
+        + f"; mean tone {answers.last.level.tone}. 90 % intervals, classifier errors taken out as "
+        "its test rows count them.",
+        _plain_shares(rows),
+        "## The English part by two models",
+        "The years to 2022 by the multilingual model, and by the bundled English one:",
+        _beside(answers),
+        "## Evidence",
+        "Statements around the change, by id and date; the text is in the series.",
+        _evidence(whole if whole.evidence else recent),
+        "## What could mislead",
+        "- **Language, site and model change with the question.** To 2022 the text is the "
+        "Kremlin's English translation, in 2025 the Russian original. A translation may be "
+        "milder or harsher than its original, and the model errs otherwise in Russian. Its "
+        "errors are counted on English and on our own sentences together, not on Kremlin "
+        "Russian, so the correction is rough for 2025.",
+        "- **Nothing between summer 2022 and February 2025.** The series has no statement of "
+        "those years: a change in them is dated to the gap, not to a day.",
+        "- **Other kinds of text.** 2025 holds many press-service summaries of telephone calls, "
+        "which are courteous by their form; 2022 holds speeches and long answers. Who speaks, and "
+        "where, shifts with the tone.",
+        f"- **Few documents in 2025**: {len({r['doc_id'] for r in counts['ru']})}. The interval "
+        "says what that costs by chance; it does not know what the site left out.",
+        "- **The labels are those of language models.** Teachers and test rows of the official "
+        "corpus were labelled by language models that read the codebook "
+        "([how far to trust them](codebook.md)).",
+        "- **The tone is that of words** about the United States in sentences that name it, by "
+        "the president and his press service. It is neither policy nor what state television "
+        "says.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sentence(verdict: str) -> str:
+    return f"{verdict[0].upper()}{verdict[1:]}."
+
+
+def _series(found: Shift) -> str:
+    lines = [
+        "| year | mean tone | critical | neutral | conciliatory | documents | sentences |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for period in found.series:
+        if (level := period.level) is None:
+            lines.append(f"| {period.start.year} | nothing | | | | 0 | 0 |")
+            continue
+        shares = " | ".join(f"{level.shares[label].value:.0%}" for label in LABELS)
+        lines.append(
+            f"| {period.start.year} | {level.tone} | {shares} | {level.documents} "
+            f"| {level.sentences} |"
+        )
+    return "\n".join(lines)
+
+
+def _changes(changes: Sequence[Change]) -> str:
+    if not changes:
+        return "No change is called."
+    lines = [
+        "| date | 90 % set | direction | probability | effect | what moved |",
+        "|---|---|---|--:|---|---|",
+    ]
+    lines += [
+        f"| {c.date} | {c.interval[0]} to {c.interval[1]} | {c.direction} | {c.probability:.3f} "
+        f"| {c.effect} | {', '.join(c.moved)} |"
+        for c in changes
+    ]
+    return "\n".join(lines)
+
+
+def _doubt(found: Shift) -> str:
+    return (
+        f"Posterior probability of at least one change {found.probability:.3f}; p = "
+        f"{found.p_value:.3f} against the best explanation without a step ({found.null})."
+    )
+
+
+def _sides(found: Shift) -> str:
+    if found.before is None or found.after is None:
+        return ""
+    lines = ["| | before | after |", "|---|---|---|"]
+    lines.append(f"| mean tone | {found.before.tone} | {found.after.tone} |")
+    for label in LABELS:
+        lines.append(f"| {label} | {_share(found.before, label)} | {_share(found.after, label)} |")
+    lines.append(f"| documents | {found.before.documents} | {found.after.documents} |")
+    lines.append(f"| sentences | {found.before.sentences} | {found.after.sentences} |")
+    return "\n".join([*lines, "", f"Effect {found.effect}. {_doubt(found)}"])
+
+
+def _share(level: Level, label: str) -> str:
+    share = level.shares[label]
+    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+
+
+def _plain_shares(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the shares as predicted, nothing corrected, for 2022 and 2025."""
+    lines = ["As predicted, nothing corrected:", "", f"| | sentences | {' | '.join(LABELS)} |"]
+    lines.append("|---|--:|--:|--:|--:|")
+    for year in (2022, 2025):
+        labels = [row["label"] for row in rows if str(row["date"])[:4] == str(year)]
+        shares = " | ".join(f"{labels.count(label) / len(labels):.0%}" for label in LABELS)
+        lines.append(f"| {year} | {len(labels)} | {shares} |")
+    return "\n".join(lines)
+
+
+def _beside(answers: Answers) -> str:
+    lines = ["| model | verdict | probability of a change |", "|---|---|--:|"]
+    for name, found in (("multilingual", answers.english), ("bundled", answers.bundled)):
+        lines.append(f"| {name} | {found.verdict} | {found.probability:.3f} |")
+    return "\n".join(lines)
+
+
+def _evidence(found: Shift) -> str:
+    lines = ["| | | date | statement | score |", "|---|---|---|---|--:|"]
+    lines += [
+        f"| {e['when']} | {e['why']} | {e['date']} | `{e['id']}` | {e['score']:+.2f} |"
+        for e in found.evidence
+    ]
+    return "\n".join(lines)
+
+
+def main(
+    root: Annotated[Path, typer.Option(help="The folder of the public corpora.")],
+    model: Annotated[str, typer.Option(help="A model that reads English and Russian.")] = (
+        "runs/multilingual/model"
+    ),
+    page: Annotated[Path, typer.Option(help="Where the page goes.")] = PAGE,
+    rows: Annotated[Path, typer.Option(help="The scored rows, without their text.")] = Path(
+        "runs/russia-us.jsonl"
+    ),
+) -> None:
+    """Write the worked example: the Kremlin's words about the United States, 2012 to 2025."""
+    found = scored(root, model, ("en", "ru"))
+    english = [row for row in found if row["language"] == "en"]
+    whole = ask(found, model)
+    answers = Answers(
+        whole=whole,
+        recent=ask(found, model, start=dt.date(2022, 1, 1)),
+        english=ask(english, model),
+        bundled=ask(scored(root, hub.DEFAULT, ("en",)), hub.DEFAULT),
+        last=whole.series[-1],
+    )
+    write_jsonl(rows, _without_text(found))
+    picture = page.parent / PICTURE
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    whole.plot(str(picture), events=EVENTS)
+    command = f"python -m scripts.russia_us --root FOLDER --model {Path(model).as_posix()}"
+    with whole_file(page) as file:
+        file.write(render(answers, found, command))
+    print(f"{page}: {whole.verdict}")
+
+
+def _without_text(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        yield {name: value for name, value in row.items() if name != "text"}
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except DetenteError as error:
+        raise SystemExit(f"russia_us: {error}") from None
