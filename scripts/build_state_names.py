@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import typer
 from babel import Locale
+from babel.core import get_global
 from ruamel.yaml import YAML
 
-from detente import languages
-from detente.languages import LANGUAGES
+from detente.languages import IN_LATIN, LANGUAGES, key_of
 from scripts import build_states
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +28,7 @@ SOURCES = ROOT / "data" / "state_names"
 INFLECTED = SOURCES / "inflected.json"
 OUTPUT = ROOT / "src" / "detente" / "state_names"
 
-OTHERS = tuple(language for language in LANGUAGES if (SOURCES / f"{language}.yaml").exists())
+OTHERS = tuple(language for language in LANGUAGES if language != "en")
 KEYS = {
     *("states", "lookup", "ambiguous", "inside", "halves", "phrases", "blocked", "not_cldr"),
     *("letters", "before", "after", "not_sides", "not_capitals"),
@@ -149,13 +149,18 @@ def _cldr_names(language: str, code: str) -> Iterator[str]:
 
 
 def _capitals(language: str, code: str) -> Iterator[str]:
-    """Yield the capitals of which CLDR knows the name, as the city of a time zone."""
+    """Yield the capitals that CLDR knows as the city of a time zone.
+
+    Where a language in Latin script calls a city as its zone is called, CLDR has no name.
+    """
     english = Locale("en").time_zones
     zones = Locale(language).time_zones
-    for zone in zones:
+    for zone in sorted({*zones, *get_global("zone_territories")}):
         city = english.get(zone, {}).get("city") or zone.split("/")[-1].replace("_", " ")
-        name = zones.get(zone, {}).get("city")
-        if name and city in _codes()[code].get("capital", []):
+        if city not in _codes()[code].get("capital", []):
+            continue
+        name = zones.get(zone, {}).get("city") or (city if language in IN_LATIN else None)
+        if name:
             # CLDR hyphenates a German city, and tells one in Libya from one in Lebanon.
             yield name.replace("\u00ad", "").partition(" (")[0]
 
@@ -187,13 +192,12 @@ def _set_phrases(source: Source) -> Iterator[tuple[str, str]]:
 def _check_unique(
     language: str, names: Mapping[str, list[str]], phrases: Mapping[str, str]
 ) -> None:
-    pattern = languages._pattern_of(language)
     owners: dict[str, str] = {}
-    blocked = {languages._key_of(phrase, pattern) for phrase in phrases}
+    blocked = {key_of(phrase, language) for phrase in phrases}
     found: list[str] = []
     for code, forms in names.items():
         for form in forms:
-            key = languages._key_of(form, pattern)
+            key = key_of(form, language)
             if key is None:
                 found.append(f"{form!r} of {code} can never match")
             elif key not in blocked and owners.setdefault(key, code) != code:
@@ -309,10 +313,9 @@ def conflicts(texts: Mapping[str, str]) -> Iterator[str]:
     """Yield what names mean one state in a language and another in one of the same script."""
     owners: dict[str, tuple[str, str]] = {}
     for language, text in texts.items():
-        pattern = languages._pattern_of(language)
         for code, forms in json.loads(text)["names"].items():
             for form in forms:
-                key = languages._key_of(form, pattern) or form
+                key = key_of(form, language) or form
                 other, meant = owners.setdefault(key, (language, code))
                 if meant != code:
                     yield f"{form}: {meant} in {other}, {code} in {language}"

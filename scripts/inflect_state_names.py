@@ -23,12 +23,12 @@ NUMBERS = ("sing", "plur")
 
 
 def forms_of(phrase: str, analyser: Any) -> set[str]:  # noqa: ANN401
-    """Return a phrase in every case, and a lower-case word (an adjective, a people) in both numbers.
+    """Return a phrase in every case, a lower-case word (adjective, people) in both numbers.
 
     Adjectives and the first noun are declined, and what else is in the nominative both declined
     and not: "Республики Корея", "Боснии и Герцеговины". Words in capitals stay as they are.
     """
-    words = re.findall(r"[\w'’ʼ]+|[^\w'’ʼ]+", phrase)
+    words = re.findall(r"[\w'’ʼ-]+|[^\w'’ʼ-]+", phrase)
     parses = [_parse(word, analyser) for word in words]
     common = phrase[0].islower() and len(words) == 1
     found = {phrase}
@@ -78,13 +78,14 @@ def _in_case(
         features = {case, of_word}
         if gender and of_word == "sing":
             features.add(gender)
-        form = parse.inflect(features)
+        # Ukrainian dictionaries mark the plural alone.
+        form = parse.inflect(features) or parse.inflect(features - {"sing"})
         if form is None:
             continue
         declined[i] = _spelt_like(word, form.word)
         if parse.tag.POS != "NOUN" and case == "accs" and len(words) == 1:
             for animacy in ("anim", "inan"):
-                if other := parse.inflect(features | {animacy}):
+                if other := parse.inflect((features | {animacy}) - {"sing"}):
                     yield _spelt_like(word, other.word)
         if parse.tag.POS == "NOUN":
             yield "".join([*declined[: i + 1], *words[i + 1 :]])

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each module may import only from those before it.
 DETENTE = [
-    "errors", "labels", "languages", "states", "statement", "encoding", "batching", "runtimes", "remote",
-    "trust", "hub",
+    "errors", "labels", "languages", "states", "statement", "encoding", "batching", "runtimes",
+    "remote", "trust", "hub",
     "classifier", "summary", "rows", "shards", "scoring", "ray_engine", "timeline", "segments",
     "nulls", "prevalence", "sampled", "dated", "findings", "shifts", "comparison",
     "queueing", "wire", "openapi", "server", "cli",

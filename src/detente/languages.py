@@ -24,7 +24,16 @@ from typing import Any, Final
 
 from detente.errors import InputError
 
-__all__ = ["IN_LATIN", "LANGUAGES", "Span", "check_language", "language_of", "meanings_of", "spans"]
+__all__ = [
+    "IN_LATIN",
+    "LANGUAGES",
+    "Span",
+    "check_language",
+    "key_of",
+    "language_of",
+    "meanings_of",
+    "spans",
+]
 
 Span = tuple[int, int, str]
 """First character, character after the last, and the code of the state."""
@@ -350,6 +359,8 @@ class _Lexicon:
         if not found or outside:
             return []
         key = _key(found, _joins(name, found))
+        if key is None:
+            return []
         codes = self._meanings.get(key, [])
         sense = self._senses.get(key)
         # "Того" is Togo, "того" is "of that".
@@ -451,7 +462,7 @@ class _Lexicon:
         for phrase, codes in data["phrases"].items():
             self._add(phrase, codes.split(), pattern)
         for name, codes in data["lookup"].items():
-            self._learn(_key_of(name, pattern), codes.split())
+            self._learn(key_of(name, language), codes.split())
         self._halves |= {_fold(half): code for half, code in data["halves"].items()}
 
     def _add(
@@ -460,6 +471,8 @@ class _Lexicon:
         plain = phrase.replace("[", "").replace("]", "")
         found = _tokens(plain, pattern)
         key = _key(found, _joins(plain, found))
+        if key is None:
+            raise ValueError(f"{phrase!r} can never match")
         whole = plain == phrase
         if whole and codes:
             self._learn(key, codes)
@@ -505,9 +518,10 @@ def _pattern_of(language: str) -> re.Pattern[str]:
     return _LATIN
 
 
-def _key_of(name: str, pattern: re.Pattern[str]) -> str | None:
-    found = _tokens(name, pattern)
-    return _key(found, _joins(name, found))
+def key_of(phrase: str, language: str) -> str | None:
+    """Returns the form in which a phrase is compared, None where it can never match."""
+    found = _tokens(phrase, _pattern_of(language))
+    return _key(found, _joins(phrase, found))
 
 
 def _key(

@@ -7,7 +7,8 @@ address like a state (EU, NATO, UN). It is data, in ``states.json`` beside this 
 
 Two questions are kept apart. `resolve` asks what a *target name* means and knows codes and every
 alias, in any case that is safe. `mentions` asks which words of a *running text* name a state and
-is stricter: names need their capital letter, and three-letter codes are not searched for.
+is stricter: names need their capital letter, and three-letter codes are not searched for. Names
+in other languages than English come from `detente.languages`, when a text or a name needs them.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def resolve(name: str) -> State | None:
     are words in lower case: "US" is the United States, "us" is nobody.
 
     The answer is never a guess. It is None where the name is unknown or means several states
-    ("Korea", "Congo", "Dominican", "Brussels"); `candidates` then says what could be meant. The
+    ("Korea", "Congo", "Dominican", "Brussels"); `candidates` then says what could be meant. A name
+    that is not English is looked for in the other languages: "США", "美国", "Estados Unidos". The
     classifier uses a target that is None here as free text, as it was written.
     """
     gazetteer = _gazetteer()
@@ -175,12 +177,22 @@ def mentions(text: str, language: str | None = None) -> list[Mention]:
     Caucasus unless the words beside it say otherwise; a shared noun serves one state only ("North
     and South Korea" gives the South).
 
+    Text in other scripts than Latin is read in the languages of its script that
+    `detente.languages` knows, run by run; the same limits hold there.
+
     Args:
         text: Any string. It is not normalised, so offsets refer to it as given.
+        language: ISO 639 code of the language in which the script that it uses is read. Without
+            it, Latin script is English, and any other script is told by its letters. Spanish,
+            French, German and Turkish are read only where they are named here, since their words
+            are English words, too; English names are then not searched for.
 
     Returns:
         Mentions in order of position, none overlapping another. The time taken grows linearly
         with the text.
+
+    Raises:
+        InputError: The names of states are not known in this language.
     """
     languages.check_language(language)
     found = [] if language in languages.IN_LATIN else _english_mentions(text)
@@ -188,7 +200,7 @@ def mentions(text: str, language: str | None = None) -> list[Mention]:
     if not foreign:
         return found
     by_code = _gazetteer().by_code
-    found += [Mention(by_code[code], *span, text[slice(*span)]) for *span, code in foreign]
+    found += [Mention(by_code[code], start, end, text[start:end]) for start, end, code in foreign]
     return sorted(found, key=lambda mention: mention.start)
 
 
