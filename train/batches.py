@@ -19,6 +19,7 @@ from torch.utils.data import Sampler
 
 from detente.encoding import PairEncoder, Target, as_target, pair_text
 from detente.labels import LABEL_TO_ID, LABELS
+from detente.languages import LANGUAGES
 from detente.statement import Statement
 from detente.states import State, mentions, resolve
 from train.corpora import EACH_LABEL, Contrast
@@ -294,6 +295,8 @@ class Collator:
 
 def _row(number: int, s: Statement, factor: float, training: bool) -> dict[str, Any]:
     extra = s.extra
+    language = extra.get("lang")
+    named = mentions(s.text, language if language in LANGUAGES else None) if training else []
     label = extra.get("soft_label") or _one_hot(LABEL_TO_ID[s.label] if s.label else 0)
     return {
         "row": number,
@@ -303,11 +306,7 @@ def _row(number: int, s: Statement, factor: float, training: bool) -> dict[str, 
         "label": list(label),
         "classes": classes_of(extra.get("contrast", EACH_LABEL)),
         "weight": factor * extra.get("weight", 1.0),
-        "mentions": [
-            {"name": str(m.state), "start": m.start, "end": m.end} for m in mentions(s.text)
-        ]
-        if training
-        else [],
+        "mentions": [{"name": str(m.state), "start": m.start, "end": m.end} for m in named],
         "absent": False,
         "training": training,
     }
