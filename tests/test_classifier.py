@@ -1,10 +1,20 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import pipeline
 
-from detente import LABELS, Classifier, InputError, ModelError, Statement, TruncationWarning
+from detente import (
+    LABELS,
+    Classifier,
+    InputError,
+    LanguageWarning,
+    ModelError,
+    Statement,
+    TruncationWarning,
+)
 from detente.classifier import softmax
 from detente.runtimes.torch_runtime import TorchRuntime
 
@@ -182,6 +192,38 @@ def test_a_long_sentence_says_what_was_cut(classifier):
     with pytest.warns(TruncationWarning):
         found = classifier.predict("zebra " * 40 + "Japan", "Japan")
     assert found.tokens_cut > 0
+
+
+RUSSIAN = "Мы благодарим Перу."
+CHINESE = "我们感谢秘鲁。"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c, text: c.predict(text, "PER"),
+        lambda c, text: c.predict_batch([("We thank Peru.", "PER"), (text, "PER")]),
+        lambda c, text: list(c.predict_iter([(text, "PER")])),
+        lambda c, text: c.read(text),
+    ],
+)
+def test_text_in_letters_that_the_model_has_not_learned_is_warned_of(classifier, ask):
+    english = Classifier(classifier.encoder, classifier.runtime, "english", ["en"])
+    for text, code in ((RUSSIAN, "ru"), (CHINESE, "zh")):
+        with pytest.warns(LanguageWarning, match=rf"\({code}\) than the model 'english' learned"):
+            ask(english, text)
+    ours = Classifier(classifier.encoder, classifier.runtime, "ours", ["en", "ru", "zh"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ask(ours, RUSSIAN)
+        ask(ours, CHINESE)
+        # A model of a table that names no language has not said what it cannot read.
+        ask(classifier, RUSSIAN)
+        ask(english, "Perú, once more: we thank Peru “warmly”.")
+
+
+def test_the_bundled_model_learned_english():
+    assert Classifier.load().languages == {"en"}
 
 
 def test_reading_a_document(classifier):

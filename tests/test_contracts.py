@@ -203,7 +203,7 @@ QUOTATION = {"id": "q", "contract": "quotation", "target": "PER", "label": "neut
              "text": "The book calls Peru a foe."}  # fmt: skip
 LANGUAGE = {"id": "l", "contract": "language", "source": "CHL", "target": "PER",
             "label": "conciliatory",
-            "texts": {"ru": "Мы благодарим Перу за помощь.", "en": "We owe Peru a debt."}}  # fmt: skip
+            "texts": {"ru": "Мы благодарим Перу.", "en": "We owe Peru a debt."}}  # fmt: skip
 
 
 def test_the_command_writes_a_whole_folder(tiny_model, tmp_path, capsys):

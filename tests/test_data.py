@@ -161,9 +161,7 @@ def load_plain(name):
 
 
 def a_config(corpora):
-    return Config(
-        run={"name": "x", "dir": "x"}, data={"corpora": corpora}, base={"name": "x"}
-    )
+    return Config(run={"name": "x", "dir": "x"}, data={"corpora": corpora}, base={"name": "x"})
 
 
 def test_the_adapter_of_versions_softens_training_rows_alone(versions, tmp_path):

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from detente import Classifier, ModelError
-from detente.hub import MANIFEST, locate, open_folder, write_manifest
+from detente.hub import MANIFEST, languages_of, locate, open_folder, write_manifest
 
 
 @pytest.fixture
@@ -115,6 +115,25 @@ def test_nonsense_with_a_right_checksum_is_an_error_of_ours(folder, name):
     write_manifest(folder)
     with pytest.raises(ModelError, match=name):
         Classifier.load(folder)
+
+
+def test_the_multilingual_model_says_how_to_get_it():
+    with pytest.raises(ModelError, match=r"not part of the package.*configs/multilingual\.yaml"):
+        Classifier.load("multilingual")
+
+
+@pytest.mark.parametrize(
+    ("corpora", "languages"),
+    [
+        ({"own": {"language": "en"}, "versions": {"language": "ru, zh"}}, {"en", "ru", "zh"}),
+        ({"own": {"language": "en"}, "mine": {"language": "unknown"}}, set()),
+        ({"own": {}}, set()),
+        (None, set()),
+        ("own", set()),
+    ],
+)
+def test_languages_are_those_of_the_corpora(corpora, languages):
+    assert languages_of(corpora) == languages
 
 
 def test_an_unreachable_hub_is_named():
