@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,6 +113,7 @@ def phrases_of(language: str, source: Source) -> list[str]:
     return sorted({*listed, *lookup, *territories, *(name for part in rest for name in part)})
 
 
+@cache
 def _codes() -> dict[str, Mapping[str, Any]]:
     source = _english()
     return {
@@ -119,13 +121,9 @@ def _codes() -> dict[str, Mapping[str, Any]]:
     }
 
 
-_READ: dict[Path, Any] = {}
-
-
+@cache
 def _load(path: Path) -> Any:  # noqa: ANN401
-    if path not in _READ:
-        _READ[path] = YAML(typ="safe").load(path)
-    return _READ[path]
+    return YAML(typ="safe").load(path)
 
 
 def _english() -> Source:
@@ -149,20 +147,28 @@ def _cldr_names(language: str, code: str) -> Iterator[str]:
 
 
 def _capitals(language: str, code: str) -> Iterator[str]:
-    """Yield the capitals that CLDR knows as the city of a time zone.
+    """Yield the capitals that CLDR knows as the city of a time zone."""
+    cities = _cities(language)
+    for city in _codes()[code].get("capital", []):
+        yield from cities.get(city, [])
+
+
+@cache
+def _cities(language: str) -> dict[str, list[str]]:
+    """Return CLDR's names of the cities of time zones, by the English ones.
 
     Where a language in Latin script calls a city as its zone is called, CLDR has no name.
     """
     english = Locale("en").time_zones
     zones = Locale(language).time_zones
+    found: dict[str, list[str]] = {}
     for zone in sorted({*zones, *get_global("zone_territories")}):
         city = english.get(zone, {}).get("city") or zone.split("/")[-1].replace("_", " ")
-        if city not in _codes()[code].get("capital", []):
-            continue
         name = zones.get(zone, {}).get("city") or (city if language in IN_LATIN else None)
         if name:
             # CLDR hyphenates a German city, and tells one in Libya from one in Lebanon.
-            yield name.replace("\u00ad", "").partition(" (")[0]
+            found.setdefault(city, []).append(name.replace("\u00ad", "").partition(" (")[0])
+    return found
 
 
 def _territories(language: str, source: Source, names: Mapping[str, list[str]]) -> Iterator[str]:
@@ -171,7 +177,7 @@ def _territories(language: str, source: Source, names: Mapping[str, list[str]]) 
     known |= {name for listed in source.get("lookup", {}).values() for name in listed}
     known |= {*source.get("ambiguous", {}), *source.get("not_cldr", [])}
     for territory in Locale(language).territories.values():
-        if territory in known or re.search(r"[(\d]", territory):
+        if territory in known or key_of(territory, language) is None:
             continue
         inside = territory if language in NO_BLANKS else f" {territory} ".replace("-", " ")
         if any((name if language in NO_BLANKS else f" {name} ") in inside for name in known):
@@ -194,7 +200,7 @@ def _check_unique(
 ) -> None:
     owners: dict[str, str] = {}
     blocked = {key_of(phrase, language) for phrase in phrases}
-    found: list[str] = []
+    found = [f"{phrase!r} can never match" for phrase in phrases if not key_of(phrase, language)]
     for code, forms in names.items():
         for form in forms:
             key = key_of(form, language)
@@ -213,7 +219,7 @@ def _forms(language: str, phrase: str, inflected: Mapping[str, list[str]]) -> It
     if language in ("ru", "uk"):
         if phrase not in inflected:
             raise SourceError(
-                f"{language}: {phrase!r} is not inflected: run python -m scripts.inflect_state_names"
+                f"{language}: run python -m scripts.inflect_state_names: {phrase!r} has no forms"
             )
         return inflected[phrase]
     inflect = _PARADIGMS.get(language)

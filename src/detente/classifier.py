@@ -20,7 +20,7 @@ from detente.batching import map_ahead, map_beside, plan_batches
 from detente.encoding import PairEncoder, Target, as_target
 from detente.errors import DetenteError, InputError, LanguageWarning, ModelError
 from detente.labels import LABELS, Label
-from detente.languages import language_of
+from detente.languages import check_language, language_of
 from detente.runtimes import Runtime, RuntimeName, choose
 from detente.statement import Statement, check_text
 from detente.states import State, mentions
@@ -227,21 +227,22 @@ class Classifier:
                 yield found[triple]
 
     def read(
-        self, document: str, source: str | State | None = None, *, language: str = "en"
+        self, document: str, source: str | State | None = None, *, language: str | None = None
     ) -> list[Prediction]:
         """Finds every state a document names, and the tone of each sentence toward it.
 
         Args:
             document: Any text.
             source: The state that speaks; sentences that name it are not scored toward it.
-            language: ISO 639 code, for splitting into sentences.
+            language: ISO 639 code, one of :data:`detente.languages.LANGUAGES`, for splitting into
+                sentences and finding states; without it, told by the script.
 
         Returns:
             One prediction for each sentence and state named in it, in order; ``span`` is the
             sentence's place in the document.
 
         Raises:
-            InputError: The document is empty or cannot be read.
+            InputError: The document is empty or cannot be read, or the language is not known.
         """
         placed = list(statements_in(document, source, language=language))
         triples = [_triple(each.text, each.target, each.source) for _, each in placed]
@@ -321,28 +322,30 @@ def predict(text: str, target: str | State, *, source: str | State | None = None
 
 
 def statements_in(
-    document: str, source: str | State | None = None, *, language: str = "en"
+    document: str, source: str | State | None = None, *, language: str | None = None
 ) -> Iterator[tuple[tuple[int, int], Statement]]:
     """Yields the statements that :meth:`Classifier.read` scores, with their places.
 
     Args:
         document: Any text.
         source: The state that speaks; sentences that name it are not about it.
-        language: ISO 639 code, for splitting into sentences.
+        language: ISO 639 code, one of :data:`detente.languages.LANGUAGES`, for splitting into
+            sentences and finding states; without it, told by the script.
 
     Yields:
         For each sentence and state named in it: the sentence's characters in the document
         (half open), and the statement.
 
     Raises:
-        InputError: The document is empty or cannot be read.
+        InputError: The document is empty or cannot be read, or the language is not known.
     """
     check_text(document, "document")
+    check_language(language)
     speaker = as_target(source, "source") if source is not None else None
     speaks = None if speaker is None else _code(speaker)
-    for start, end in _sentence_spans(document, language):
+    for start, end in _sentence_spans(document, language or language_of(document)):
         sentence = document[start:end]
-        for state in dict.fromkeys(mention.state for mention in mentions(sentence)):
+        for state in dict.fromkeys(mention.state for mention in mentions(sentence, language)):
             if state != speaker:
                 yield (start, end), Statement(sentence, state.code, speaks)
 

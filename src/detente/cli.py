@@ -113,6 +113,10 @@ def read(
     text: Text = None,
     source: Source = None,
     file: File = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="Language of the text, such as 'es'; told by its script otherwise."),
+    ] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="Add how often each tone is taken toward each state.")
     ] = False,
@@ -124,7 +128,7 @@ def read(
     Example: detente read --file speech.txt --source RUS
     """
     classifier = Classifier.load(model)
-    predictions = classifier.read(_text(text, file), source)
+    predictions = classifier.read(_text(text, file), source, language=language)
     if not predictions and not as_json:
         typer.echo("No state is named in the text.")
         return

@@ -195,8 +195,9 @@ _FOLDED: Final = str.maketrans(
 _UNWRITTEN: Final = re.compile(
     r"[\u0301\u0591-\u05c7\u0640\u064b-\u0650\u0652-\u065f\u0670\u200c\u200d]"
 )
-"""Stress, vowel points, lengthening strokes and joiners; not the shadda, which tells words apart"""
-_SHADDA: Final = "\u0651"
+"""Stress, vowel points, lengthening strokes and joiners."""
+_INNER_SHADDA: Final = re.compile("\u0651(?!$)")
+"""At the end of a word it stays: "مصر" is Egypt, "مصرّ" is "insisting"."""
 
 
 @lru_cache(maxsize=65536)
@@ -206,7 +207,7 @@ def _fold(word: str) -> str:
     if _LATIN.match(word):
         decomposed = unicodedata.normalize("NFKD", word)
         word = "".join(char for char in decomposed if not unicodedata.combining(char))
-    return _UNWRITTEN.sub("", word).translate(_FOLDED)
+    return _INNER_SHADDA.sub("", _UNWRITTEN.sub("", word)).translate(_FOLDED)
 
 
 _GAPS: Final = re.compile(
@@ -520,6 +521,7 @@ def _pattern_of(language: str) -> re.Pattern[str]:
 
 def key_of(phrase: str, language: str) -> str | None:
     """Returns the form in which a phrase is compared, None where it can never match."""
+    phrase = phrase.replace("[", "").replace("]", "")
     found = _tokens(phrase, _pattern_of(language))
     return _key(found, _joins(phrase, found))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from detente import __version__
 from detente.labels import LABELS
+from detente.languages import LANGUAGES
 from detente.wire import NAME_CHARACTERS, Limits
 
 Schema = Mapping[str, Any]
@@ -250,6 +251,10 @@ def _schemas(limits: Limits) -> dict[str, Any]:
             "properties": {
                 "text": _string(limits.document_characters),
                 "source": {"anyOf": [name, _NULL]},
+                "language": {
+                    "enum": [*LANGUAGES, None],
+                    "description": "Of the text; told by its script where it is left out.",
+                },
             },
             "additionalProperties": False,
         },

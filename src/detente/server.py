@@ -260,7 +260,8 @@ class _Service:
     def _find(self, asked: wire.Document) -> list[tuple[tuple[int, int], Statement]]:
         most = self._settings.limits.statements
         # One more than may be: the rest of a document that names too many is not read.
-        placed = list(islice(statements_in(asked.text, asked.source), most + 1))
+        found = statements_in(asked.text, asked.source, language=asked.language)
+        placed = list(islice(found, most + 1))
         wire.check_found([each for _, each in placed], self._settings.limits)
         return placed
 

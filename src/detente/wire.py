@@ -17,6 +17,7 @@ from typing import Any, Final
 from detente.classifier import Prediction
 from detente.encoding import SEPARATOR
 from detente.errors import DetenteError, InputError, shorten
+from detente.languages import check_language
 from detente.statement import Statement, check_text
 
 STATEMENT_KEYS: Final = ("text", "target", "source")
@@ -56,10 +57,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A body of ``/read``, read: any text, and the state that speaks."""
+    """A body of ``/read``, read: any text, the state that speaks, and the text's language."""
 
     text: str
     source: str | None
+    language: str | None = None
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
@@ -101,15 +103,19 @@ def parse_question(body: Mapping[str, Any], limits: Limits) -> Question:
 
 
 def parse_document(body: Mapping[str, Any], limits: Limits) -> Document:
-    """Reads the body of ``/read``: ``{"text", "source"}``.
+    """Reads the body of ``/read``: ``{"text", "source", "language"}``.
 
     Raises:
         InputError: It cannot be read, or is over a limit.
     """
-    _check_keys(body, ("text", "source"))
+    _check_keys(body, ("text", "source", "language"))
     text = _text(body.get("text"), "text", limits.document_characters)
     source = body.get("source")
-    return Document(text, None if source is None else _text(source, "source", NAME_CHARACTERS))
+    language = body.get("language")
+    if language is not None:
+        check_language(_text(language, "language", NAME_CHARACTERS))
+    speaker = None if source is None else _text(source, "source", NAME_CHARACTERS)
+    return Document(text, speaker, language)
 
 
 def check_found(found: Sequence[Statement], limits: Limits) -> None:
