@@ -19,9 +19,10 @@ def test_a_known_name_comes_from_its_package_and_is_checked():
 
 
 def test_packages_are_pinned_and_listed():
-    listed = [(ROOT / f"requirements-{f}.txt").read_text() for f in ("base-models", "mpnet")]
+    kinds = ("base-models", "mpnet", "multilingual")
+    listed = [(ROOT / f"requirements-{kind}.txt").read_text() for kind in kinds]
     for model in BASE_MODELS.values():
-        assert len(model.sha256) == 64
+        assert model.sha256 and all(len(checksum) == 64 for checksum in model.sha256)
         assert any(set(model.packages) <= set(text.splitlines()) for text in listed)
 
 
@@ -40,7 +41,8 @@ def test_a_copy_in_parts_is_put_together_once(tiny_base, monkeypatch, tmp_path):
     monkeypatch.setattr(base_models.metadata, "files", found.__getitem__)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model = BaseModel(
-        name="nobody/tiny", sha256=sha256(tiny_base / "model.safetensors"), licence="MIT",
+        name="nobody/tiny", licence="MIT",
+        sha256=(sha256(tiny_base / "model.safetensors"),),
         packages=tuple(f"{name}==1" for name in found), folder="tiny",
     )  # fmt: skip
     monkeypatch.setitem(BASE_MODELS, model.name, model)
@@ -59,6 +61,22 @@ class Located:
 
     def locate(self):
         return self.path
+
+
+def test_any_of_several_known_copies_is_taken(tiny_base, monkeypatch, tmp_path):
+    """As multilingual-e5-small comes: from the hub, or converted into the cache of this user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = BaseModel(
+        name="nobody/tiny", licence="MIT", packages=("nowhere==1",), folder="tiny",
+        sha256=("0" * 64, sha256(tiny_base / "model.safetensors")), made_by="make tiny",
+    )  # fmt: skip
+    monkeypatch.setitem(BASE_MODELS, model.name, model)
+    with pytest.raises(ModelError, match="Without the hub: make tiny"):
+        find_base_model(model.name)
+    copy = base_models.converted_copy(model)
+    copy.parent.mkdir(parents=True)
+    copy.symlink_to(tiny_base)
+    assert find_base_model(model.name) == copy
 
 
 def test_other_weights_under_a_known_name_are_refused(tiny_base, monkeypatch, tmp_path):
