@@ -190,6 +190,7 @@ class Classifier:
         _check_batch_size(batch_size)
         triples = [_read_statement(i, statement) for i, statement in enumerate(statements)]
         unique = list(dict.fromkeys(triples))
+        self._check_languages(unique)
         with _progress(len(unique), progress) as advance:
             found = {
                 triple: prediction
@@ -220,6 +221,7 @@ class Classifier:
         def unique() -> Iterator[list[Triple]]:
             for window in _windows(read):
                 taken.append(window)
+                self._check_languages(window)
                 yield list(dict.fromkeys(window))
 
         for found in self._predict_windows(unique(), batch_size):
@@ -246,6 +248,7 @@ class Classifier:
         """
         placed = list(statements_in(document, source, language=language))
         triples = [_triple(each.text, each.target, each.source) for _, each in placed]
+        self._check_languages(triples)
         found = {
             triple: prediction
             for window in self._predict_windows(_windows(dict.fromkeys(triples)))
@@ -273,7 +276,6 @@ class Classifier:
         """
 
         def prepare(window: list[Triple]) -> _Prepared:
-            self._check_languages(window)
             encoded = self.encoder.encode(window)
             lengths = [len(pair) for pair in encoded]
             plan = plan_batches(lengths, self.runtime.batch_tokens, batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from itertools import repeat
@@ -14,7 +15,7 @@ import typer
 
 from detente import __version__, hub, rows
 from detente.classifier import Classifier, Prediction
-from detente.errors import DetenteError, InputError
+from detente.errors import DetenteError, DetenteWarning, InputError
 from detente.labels import LABELS
 from detente.runtimes import RuntimeName
 from detente.scoring import SHARD_ROWS, Engine, OnError, score_here
@@ -369,12 +370,23 @@ def _event(text: str) -> tuple[date, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line; errors of ours end it with one line on stderr and status 2."""
+    """Runs the command line; errors of ours end it with one line on stderr and status 2.
+
+    Warnings of ours are a line, too, without the place in the code that they come from.
+    """
+    plain = warnings.formatwarning
+    warnings.formatwarning = lambda message, category, *place: (
+        f"detente: {message}\n"
+        if issubclass(category, DetenteWarning)
+        else plain(message, category, *place)
+    )
     try:
         app(arguments, standalone_mode=True)
     except DetenteError as error:
         typer.secho(f"detente: {error}", err=True, fg=typer.colors.RED)
         sys.exit(2)
+    finally:
+        warnings.formatwarning = plain
 
 
 def _text(text: str | None, file: Path | None) -> str:

@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from detente import __version__, wire
 from detente.classifier import Classifier, Prediction, statements_in
-from detente.errors import BusyError, DetenteError, InputError, MissingExtraError, TruncationWarning
+from detente.errors import (
+    BusyError,
+    DetenteError,
+    InputError,
+    LanguageWarning,
+    MissingExtraError,
+    TruncationWarning,
+)
 from detente.openapi import document, page
 from detente.queueing import Batcher
 from detente.runtimes import Runtime, RuntimeName
@@ -509,8 +516,9 @@ def serve(
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
-    # Answers say how many tokens were cut.
-    warnings.simplefilter("ignore", TruncationWarning)
+    # Answers say how many tokens were cut, and the log holds nothing but JSON.
+    for category in (TruncationWarning, LanguageWarning):
+        warnings.simplefilter("ignore", category)
     classifier = Classifier.load(model, runtime=runtime, threads=1)
     classifier.predict("We met today.", "France")
     listening = listen(host, port)
