@@ -29,7 +29,7 @@ def forms_of(phrase: str, analyser: Any) -> set[str]:  # noqa: ANN401
     and not: "Республики Корея", "Боснии и Герцеговины". Words in capitals stay as they are.
     """
     words = re.findall(r"[\w'’ʼ-]+|[^\w'’ʼ-]+", phrase)
-    parses = [_parse(word, analyser) for word in words]
+    parses = [next(iter(_readings(word, analyser)), None) for word in words]
     common = phrase[0].islower() and len(words) == 1
     found = {phrase}
     plural = any(p and "plur" in str(p.tag) for p in parses[:1])
@@ -40,10 +40,10 @@ def forms_of(phrase: str, analyser: Any) -> set[str]:  # noqa: ANN401
     return found
 
 
-def _parse(word: str, analyser: Any) -> Any:  # noqa: ANN401
-    """Return the nominative reading of a word, a place before other nouns, or None."""
+def _readings(word: str, analyser: Any) -> list[Any]:  # noqa: ANN401
+    """Return the nominative readings of a word: those as a place, if there are any, or all."""
     if not word[0].isalpha() or (word.isupper() and len(word) > 1):
-        return None
+        return []
     readings = [
         p
         for p in analyser.parse(word)
@@ -51,10 +51,10 @@ def _parse(word: str, analyser: Any) -> Any:  # noqa: ANN401
         and p.tag.POS in ("NOUN", "ADJF", "PRTF")
         and "Fixd" not in str(p.tag)
     ]
-    order = [
+    places = [
         p for p in readings if word[0].islower() or "Geox" in str(p.tag) or p.tag.POS != "NOUN"
     ]
-    return (order or readings or [None])[0]
+    return places or readings
 
 
 def _is_adjective(parse: Any) -> bool:  # noqa: ANN401
@@ -88,7 +88,12 @@ def _in_case(
                 if other := parse.inflect((features | {animacy}) - {"sing"}):
                     yield _spelt_like(word, other.word)
         if parse.tag.POS == "NOUN":
-            yield "".join([*declined[: i + 1], *words[i + 1 :]])
+            # A case may have several endings: Судана and Судану.
+            nouns = [p for p in _readings(word, analyser) if p.tag.POS == "NOUN"]
+            for other in itertools.chain.from_iterable(noun.lexeme for noun in nouns):
+                if case in other.tag and ("plur" in other.tag) == (of_word == "plur"):
+                    ending = _spelt_like(word, other.word)
+                    yield "".join([*declined[:i], ending, *words[i + 1 :]])
     yield "".join(declined)
 
 
