@@ -1,8 +1,9 @@
 """Inflect Russian and Ukrainian names of states: ``python -m scripts.inflect_state_names``.
 
 Writes ``data/state_names/inflected.json``, from which ``scripts/build_state_names.py`` takes the
-forms. Needs the extra ``languages``: pymorphy3 with its dictionaries, which go back to OpenCorpora
-(Russian, CC BY-SA) and VESUM (Ukrainian, CC BY-NC-SA); what is kept are the forms of the words.
+forms. Needs the extra ``languages``: pymorphy3 with its dictionaries, of which the Russian one goes
+back to OpenCorpora (CC BY-SA) and the Ukrainian one's package declares GPLv3. What is kept are the
+forms of names of states.
 """
 
 from __future__ import annotations

@@ -258,6 +258,8 @@ def main(
     found = scored(root, model, ("en", "ru"))
     english = [row for row in found if row["language"] == "en"]
     whole = ask(found, model)
+    if not whole.series:
+        raise DataError("nothing can be said of these rows", where=str(root), got=whole.verdict)
     answers = Answers(
         whole=whole,
         recent=ask(found, model, start=dt.date(2022, 1, 1)),

@@ -195,6 +195,8 @@ def mentions(text: str, language: str | None = None) -> list[Mention]:
         InputError: The names of states are not known in this language.
     """
     languages.check_language(language)
+    if text.isascii() and language not in languages.IN_LATIN:
+        return _english_mentions(text)
     found = [] if language in languages.IN_LATIN else _english_mentions(text)
     foreign = languages.spans(text, language)
     if not foreign:
