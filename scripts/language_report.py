@@ -104,9 +104,9 @@ def table(figures: Sequence[LanguageFigures]) -> str:
     """Returns the figures as a Markdown table, in percent, with a sentence on all together."""
     lines = [HEADER]
     for f in figures:
-        low, high = f.interval
+        low, high = (100 * end for end in f.interval)
         lines.append(
-            f"| {f.language} | {f.rows} | {100 * f.macro_f1:.1f} | {100 * low:.1f}–{100 * high:.1f} "
+            f"| {f.language} | {f.rows} | {100 * f.macro_f1:.1f} | {low:.1f}–{high:.1f} "
             f"| {100 * f.same_as_english:.1f} | {100 * f.contract:.1f} "
             f"| {100 * f.names_known:.1f} of {f.names} |"
         )
