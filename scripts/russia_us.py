@@ -9,7 +9,8 @@ single statements it says by id and date: the text is not ours.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -37,6 +38,7 @@ EVENTS: Final = {
     INVASION: "invasion of Ukraine",
     dt.date(2025, 1, 20): "Trump takes office again",
 }
+PRESS_SERVICE: Final = ("Presidential Press Service", "Пресс-служба")
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "russia-us.md"
 PICTURE: Final = "images/russia-us.png"
 
@@ -47,6 +49,7 @@ class Answers:
 
     Attributes:
         whole: From 2012 to 2025.
+        regardless: The same if a change of language is let pass.
         recent: From 2022 on: the last English year and the Russian one.
         english: To 2022, by the same model.
         bundled: The same rows by the bundled English model.
@@ -54,6 +57,7 @@ class Answers:
     """
 
     whole: Shift
+    regardless: Shift
     recent: Shift
     english: Shift
     bundled: Shift
@@ -117,6 +121,11 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         "## When it changed",
         _changes(whole.changes),
         _doubt(whole),
+        "Where the language changes, detente does not call a change of tone: it may be one of "
+        "translation. If that is let pass, it says of the same rows: "
+        f"**{_sentence(answers.regardless.verdict)}**",
+        _changes(answers.regardless.changes),
+        _doubt(answers.regardless),
         "## 2022 and 2025",
         f"From 2022 on alone: **{_sentence(recent.verdict)}**",
         _sides(recent),
@@ -139,22 +148,23 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         "Kremlin's English translation, in 2025 the Russian original. A translation may be "
         "milder or harsher than its original, and the model errs otherwise in Russian. Its "
         "errors are counted on English and on our own sentences together, not on Kremlin "
-        "Russian, so the correction is rough for 2025.",
+        "Russian, so the correction is rough for 2025.\n"
         "- **Nothing between summer 2022 and February 2025.** The series has no statement of "
-        "those years: a change in them is dated to the gap, not to a day.",
-        "- **Other kinds of text.** 2025 holds many press-service summaries of telephone calls, "
-        "which are courteous by their form; 2022 holds speeches and long answers. Who speaks, and "
-        "where, shifts with the tone.",
+        "those years: a change in them is dated to the gap, not to a day.\n"
+        f"- **Other kinds of text.** The press service, whose summaries are courteous by their "
+        f"form, says {_by_press_service(rows, 2022)} sentences of 2022 and "
+        f"{_by_press_service(rows, 2025)} of 2025; the others are the president's. Who "
+        "speaks, and where, shifts with the tone.\n"
         f"- **Few documents in 2025**: {len({r['doc_id'] for r in counts['ru']})}. The interval "
-        "says what that costs by chance; it does not know what the site left out.",
+        "says what that costs by chance; it does not know what the site left out.\n"
         "- **The labels are those of language models.** Teachers and test rows of the official "
         "corpus were labelled by language models that read the codebook "
-        "([how far to trust them](codebook.md)).",
+        "([how far to trust them](codebook.md)).\n"
         "- **The tone is that of words** about the United States in sentences that name it, by "
         "the president and his press service. It is neither policy nor what state television "
         "says.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(map(_wrapped, filter(None, parts))) + "\n"
 
 
 def _sentence(verdict: str) -> str:
@@ -228,6 +238,11 @@ def _plain_shares(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _by_press_service(rows: Sequence[Mapping[str, Any]], year: int) -> str:
+    speakers = [row["speaker"] for row in rows if str(row["date"])[:4] == str(year)]
+    return f"{sum(speaker in PRESS_SERVICE for speaker in speakers)} of {len(speakers)}"
+
+
 def _beside(answers: Answers) -> str:
     lines = ["| model | verdict | probability of a change |", "|---|---|--:|"]
     for name, found in (("multilingual", answers.english), ("bundled", answers.bundled)):
@@ -262,12 +277,13 @@ def main(
         raise DataError("nothing can be said of these rows", where=str(root), got=whole.verdict)
     answers = Answers(
         whole=whole,
+        regardless=ask([_without(row, "language") for row in found], model),
         recent=ask(found, model, start=dt.date(2022, 1, 1)),
         english=ask(english, model),
         bundled=ask(scored(root, hub.DEFAULT, ("en",)), hub.DEFAULT),
         last=whole.series[-1],
     )
-    write_jsonl(rows, _without_text(found))
+    write_jsonl(rows, [_without(row, "text") for row in found])
     picture = page.parent / PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)
     whole.plot(str(picture), events=EVENTS)
@@ -277,9 +293,20 @@ def main(
     print(f"{page}: {whole.verdict}")
 
 
-def _without_text(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield {name: value for name, value in row.items() if name != "text"}
+def _without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != column}
+
+
+def _wrapped(part: str) -> str:
+    """Returns a part of the page with its prose in lines of at most 100 characters."""
+    if part.startswith(("|", "`", "!", "#")):
+        return part
+    lines = (
+        textwrap.fill(line, 100, subsequent_indent="  " * line.startswith("- "),
+                      break_long_words=False, break_on_hyphens=False)
+        for line in part.splitlines()
+    )  # fmt: skip
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
