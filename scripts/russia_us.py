@@ -144,7 +144,7 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         "Statements around the change, by id and date; the text is in the series.",
         _evidence(whole if whole.evidence else recent),
         "## What could mislead",
-        "- **Language, site and model change with the question.** To 2022 the text is the "
+        "- **The language changes with the years in question.** To 2022 the text is the "
         "Kremlin's English translation, in 2025 the Russian original. A translation may be "
         "milder or harsher than its original, and the model errs otherwise in Russian. Its "
         "errors are counted on English and on our own sentences together, not on Kremlin "
