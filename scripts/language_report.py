@@ -108,7 +108,7 @@ def table(figures: Sequence[LanguageFigures]) -> str:
         lines.append(
             f"| {f.language} | {f.rows} | {100 * f.macro_f1:.1f} | {low:.1f}–{high:.1f} "
             f"| {100 * f.same_as_english:.1f} | {100 * f.contract:.1f} "
-            f"| {100 * f.names_known:.1f} of {f.names} |"
+            f"| {round(f.names_known * f.names)} of {f.names} |"
         )
     rows = sum(f.rows for f in figures)
     same = 100 * sum(f.same_as_english * f.rows for f in figures) / rows

@@ -24,7 +24,7 @@ from detente.findings import Change, Level, PeriodTone, Shift
 from detente.labels import LABELS
 from detente.rows import read_statements, whole_file, write_jsonl
 from detente.shifts import shift
-from detente.statement import Statement
+from detente.statement import Statement, text_hash
 
 SERIES: Final = {"en": "kremlin_en.jsonl", "ru": "kremlin_ru_2025.jsonl"}
 """The files of the series, by their language."""
@@ -67,10 +67,14 @@ class Answers:
 def scored(root: Path, model: str, languages: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the statements about the United States since :data:`FIRST`, scored.
 
+    Those whose labels the model learned are left out: its errors on them are not its own.
+
     Raises:
         DataError: A file is missing, or a row cannot be read.
         ModelError: There is no such model.
     """
+    path = hub.locate(model).path / hub.LEARNED
+    learned = set(path.read_text("utf-8").split()) if path.is_file() else set()
     rows: list[tuple[str, Statement]] = []
     for language in languages:
         path = root / "series" / SERIES[language]
@@ -79,7 +83,10 @@ def scored(root: Path, model: str, languages: Sequence[str]) -> list[dict[str, A
         rows += [
             (language, s)
             for s in read_statements(path)
-            if (s.source, s.target) == ("RUS", "USA") and s.date is not None and s.date >= FIRST
+            if (s.source, s.target) == ("RUS", "USA")
+            and s.date is not None
+            and s.date >= FIRST
+            and text_hash(s.text) not in learned
         ]
     classifier = Classifier.load(model)
     found = classifier.predict_batch([s for _, s in rows], progress=True)
@@ -104,23 +111,29 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         language: f"{len(of):,} sentences in {len({row['doc_id'] for row in of})} documents"
         for language, of in counts.items()
     }
-    assert answers.last.level is not None
+    if answers.last.level is None or not all(counts.values()):
+        raise DataError("there are no statements of a language, or of the last year")
+    last_english = max(str(row["date"])[:10] for row in counts["en"])
+    first_russian = min(str(row["date"])[:10] for row in counts["ru"])
+    silent = [str(p.start.year) for p in whole.series if p.level is None]
     parts = [
         "# Russia toward the United States, 2012 to 2025",
         "After January 2025 analysts wrote that Moscow's words about Washington had moved from "
         "criticism to restraint and conciliation. This page is what detente makes of it from the "
-        "Kremlin's own site, with its doubt. One command makes it:",
+        "Kremlin's own site, with its doubt. With a model that reads both languages "
+        "([multilingual.md](multilingual.md)) and the project's dated series in `FOLDER/series/`, "
+        "one command writes this page anew:",
         f"```sh\n{command}\n```",
-        f"English transcripts to 2022: {sizes['en']}. Russian originals of 2025: {sizes['ru']}. "
-        "One model that reads both languages scored all of them "
-        "([multilingual.md](multilingual.md)).",
-        f"**{_sentence(whole.verdict)}**",
+        f"English transcripts to {last_english}: {sizes['en']}. Russian originals from "
+        f"{first_russian} on: {sizes['ru']}. Sentences whose labels the model learned are left "
+        "out.",
+        f"**{_sentence(whole.verdict)}** The last English document is of {last_english}, the first "
+        f"Russian one of {first_russian}. In the English years alone: "
+        f"**{_sentence(answers.english.verdict)}** {_dates(answers.english)}",
         f"![Tone by year, with its changes]({PICTURE})",
         "## The series",
         _series(whole),
         "## When it changed",
-        _changes(whole.changes),
-        _doubt(whole),
         "Where the language changes, detente does not call a change of tone: it may be one of "
         "translation. If that is let pass, it says of the same rows: "
         f"**{_sentence(answers.regardless.verdict)}**",
@@ -149,13 +162,13 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         "milder or harsher than its original, and the model errs otherwise in Russian. Its "
         "errors are counted on English and on our own sentences together, not on Kremlin "
         "Russian, so the correction is rough for 2025.\n"
-        "- **Nothing between summer 2022 and February 2025.** The series has no statement of "
-        "those years: a change in them is dated to the gap, not to a day.\n"
+        f"- **Nothing between {last_english} and {first_russian}.** A change in that time is dated "
+        f"to the gap, not to a day. No statement at all: {', '.join(silent)}.\n"
         f"- **Other kinds of text.** The press service, whose summaries are courteous by their "
         f"form, says {_by_press_service(rows, 2022)} sentences of 2022 and "
         f"{_by_press_service(rows, 2025)} of 2025; the others are the president's. Who "
         "speaks, and where, shifts with the tone.\n"
-        f"- **Few documents in 2025**: {len({r['doc_id'] for r in counts['ru']})}. The interval "
+        f"- **Few documents in Russian**: {len({r['doc_id'] for r in counts['ru']})}. The interval "
         "says what that costs by chance; it does not know what the site left out.\n"
         "- **The labels are those of language models.** Teachers and test rows of the official "
         "corpus were labelled by language models that read the codebook "
@@ -203,7 +216,16 @@ def _changes(changes: Sequence[Change]) -> str:
     return "\n".join(lines)
 
 
+def _dates(found: Shift) -> str:
+    return " ".join(
+        f"({c.date}; 90 % set {c.interval[0]} to {c.interval[1]}; effect {c.effect})"
+        for c in found.changes
+    )
+
+
 def _doubt(found: Shift) -> str:
+    if found.probability is None:
+        return ""
     return (
         f"Posterior probability of at least one change {found.probability:.3f}; p = "
         f"{found.p_value:.3f} against the best explanation without a step ({found.null})."
@@ -233,7 +255,7 @@ def _plain_shares(rows: Sequence[Mapping[str, Any]]) -> str:
     lines.append("|---|--:|--:|--:|--:|")
     for year in (2022, 2025):
         labels = [row["label"] for row in rows if str(row["date"])[:4] == str(year)]
-        shares = " | ".join(f"{labels.count(label) / len(labels):.0%}" for label in LABELS)
+        shares = " | ".join(f"{labels.count(label) / max(len(labels), 1):.0%}" for label in LABELS)
         lines.append(f"| {year} | {len(labels)} | {shares} |")
     return "\n".join(lines)
 
@@ -244,9 +266,9 @@ def _by_press_service(rows: Sequence[Mapping[str, Any]], year: int) -> str:
 
 
 def _beside(answers: Answers) -> str:
-    lines = ["| model | verdict | probability of a change |", "|---|---|--:|"]
+    lines = ["| model | verdict | when |", "|---|---|---|"]
     for name, found in (("multilingual", answers.english), ("bundled", answers.bundled)):
-        lines.append(f"| {name} | {found.verdict} | {found.probability:.3f} |")
+        lines.append(f"| {name} | {found.verdict} | {_dates(found)} |")
     return "\n".join(lines)
 
 
@@ -299,13 +321,18 @@ def _without(row: Mapping[str, Any], column: str) -> dict[str, Any]:
 
 def _wrapped(part: str) -> str:
     """Returns a part of the page with its prose in lines of at most 100 characters."""
-    if part.startswith(("|", "`", "!", "#")):
-        return part
     lines = (
-        textwrap.fill(line, 100, subsequent_indent="  " * line.startswith("- "),
-                      break_long_words=False, break_on_hyphens=False)
+        line
+        if line.startswith(("|", "`", "!", "#")) or part.startswith("`")
+        else textwrap.fill(
+            line,
+            100,
+            subsequent_indent="  " * line.startswith("- "),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         for line in part.splitlines()
-    )  # fmt: skip
+    )
     return "\n".join(lines)
 
 

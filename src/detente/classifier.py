@@ -303,7 +303,7 @@ class Classifier:
                 LanguageWarning(
                     f"text in another language ({language}) than the model {self.name!r} learned "
                     f"({', '.join(sorted(self.languages))}): its tones are guesses. "
-                    "Classifier.load('multilingual') says how to get a model that reads more."
+                    "docs/multilingual.md says how to get a model that reads more."
                 ),
                 stacklevel=3,
             )

@@ -45,7 +45,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
     splits = read_splits(PATH)
     if spec.path is None:
         return LoadedCorpus(INFO, splits, checksums(PATH))
-    soft = read_soft_labels(spec.path)
+    soft = read_soft_labels(spec.path, made_by="train.counterparts")
     softened = {**splits, "train": [_softened(s, soft, spec.path) for s in splits["train"]]}
     return LoadedCorpus(INFO, softened, checksums(PATH, spec.path))
 

@@ -49,13 +49,7 @@ def load(spec: Corpus, root: Path | None) -> LoadedCorpus:
         DataError: A file is missing, a row cannot be read, or the table is of another text.
     """
     assert spec.path is not None  # the configuration checks it
-    if not spec.path.is_file():
-        raise DataError(
-            "there are no soft labels yet",
-            where=str(spec.path),
-            fix="Let a teacher make them: python -m train.distill --help",
-        )
-    soft = read_soft_labels(spec.path)
+    soft = read_soft_labels(spec.path, made_by="train.distill")
     paths = [corpus_file(root, INFO, name) for name in FILES]
     dropped: Counter[str] = Counter()
     kept: list[Statement] = []
@@ -90,12 +84,22 @@ def read_series(root: Path | None) -> list[Statement]:
     return [s for name in FILES for s in read_statements(corpus_file(root, INFO, name))]
 
 
-def read_soft_labels(path: Path) -> dict[str, tuple[str, list[float]]]:
+def read_soft_labels(path: Path, *, made_by: str) -> dict[str, tuple[str, list[float]]]:
     """Returns of each id the hash of the text that was labelled, and three probabilities.
 
+    Args:
+        path: The table.
+        made_by: The module that makes it, for messages.
+
     Raises:
-        DataError: The file cannot be read, or a row is none of soft labels.
+        DataError: The file is missing or cannot be read, or a row is none of soft labels.
     """
+    if not path.is_file():
+        raise DataError(
+            "there are no soft labels yet",
+            where=str(path),
+            fix=f"Let a teacher make them: python -m {made_by} --help",
+        )
     return {row["id"]: _soft_label(path, number, row) for number, row in read_rows(path)}
 
 
