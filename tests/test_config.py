@@ -30,7 +30,7 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
         ("fit.learning_rat=1", r"fit\.learning_rat: unknown key.*Did you mean 'learning_rate'"),
         ("fitt.epochs=1", r"fitt: unknown key.*Did you mean 'fit'"),
         ("data.corpora=[{name: own, pth: x}]", r"corpora\.0\.pth: unknown key.*'path'"),
-        ("data.corpora=[{name: owm}]", r"corpora\.0\.name: input should be 'own', 'official'"),
+        ("data.corpora=[{name: owm}]", r"corpora\.0\.name: input should be 'own', 'multilingual'"),
         ("data.corpora=[{name: file}]", "a path goes with `name: file`"),
         ("data.corpora=[{name: own, hold_out: {source: KEN}}]", "hold_out goes with official by"),
         ("data.corpora=[{name: official, hold_out: {}}]", "either a period, a source, a fold or"),

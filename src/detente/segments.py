@@ -21,7 +21,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
 Floats = npt.NDArray[np.float64]
 
@@ -106,6 +105,8 @@ def _evidence_of_segments(counts: Floats, sizes: Floats, least: float) -> Floats
     Of a segment with counts c of n statements, the shares drawn from a Dirichlet distribution with
     parameters a that sum to m: Γ(m) / Γ(n + m) · ∏ Γ(c + a) / Γ(a).
     """
+    from scipy.special import gammaln  # with the extra analysis alone
+
     whole = counts.sum(axis=0) + 1
     a = _STATEMENTS * whole / whole.sum()
     ends = np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])
