@@ -6,9 +6,8 @@ CONFIG ?= configs/quick.yaml
 
 .PHONY: venv demo test test-install test-install-hashed test-ray test-browser prove-scoring \
 	prove-processes prove-faults fuzz fuzz-server sbom audit-packages check mpnet multilingual-base \
-	russia-us benchmark \
-	benchmark-plv-four bench-training bench-inference bench-server ablate train demo-app space docs \
-	simulate clean
+	russia-us benchmark benchmark-plv-four bench-training bench-inference bench-server ablate train \
+	demo-app space docs simulate clean
 
 # torch comes first and by its exact version: a range would bring gigabytes of CUDA packages
 # to a machine without a GPU. On a GPU machine: make venv TORCH=torch

@@ -133,7 +133,7 @@ class Corpus(Section):
     def _path_goes_with_file(self) -> Corpus:
         needed, allowed = ("file", "series"), ("file", "series", "multilingual")
         if self.name in needed if self.path is None else self.name not in allowed:
-            raise ValueError("a path goes with `name: file` and `name: series`, and no other")
+            raise ValueError("a path goes with `name: file`, `series` or `multilingual`")
         return self
 
     @model_validator(mode="after")
