@@ -117,7 +117,7 @@ def probabilities(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=len(CLASSES), dtype=torch.float32, trust_remote_code=False
     )
-    model.get_input_embeddings().requires_grad_(not fit.freeze_embeddings)
+    model.get_input_embeddings().requires_grad_(fit.embeddings_rate > 0)
     segments = getattr(model.config, "type_vocab_size", 0) > 1
 
     def collate(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:

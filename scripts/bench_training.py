@@ -75,7 +75,7 @@ def plain(config: Config, rows: Sequence[Statement], scratch: Path) -> float:
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=len(LABELS), dtype=torch.float32, trust_remote_code=False
     )
-    model.get_input_embeddings().requires_grad_(not config.fit.freeze_embeddings)
+    model.get_input_embeddings().requires_grad_(config.fit.embeddings_rate > 0)
     watch = Stopwatch()
     arguments = TrainingArguments(
         output_dir=str(scratch),

@@ -53,7 +53,7 @@ def test_a_resolved_configuration_reads_back_as_itself(tmp_path):
         ("fit.epochs=true", r"fit\.epochs: .*valid number.*got True"),
         ("fit.epochs='3'", r"fit\.epochs: .*valid number.*got '3'"),
         ("fit.epochs=.inf", r"fit\.epochs: .*finite number"),
-        ("fit.freeze_embeddings='yes'", r"freeze_embeddings: .*valid boolean"),
+        ("data.withhold_target='yes'", r"withhold_target: .*valid boolean"),
         ("fit.epochs=2025-02-30", r"fit\.epochs: "),
         ("run.seed=9999999999999", r"run\.seed: .*less than 4294967296"),
         ("run.dir=.", "must name a folder of its own"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_rows
 from sklearn.metrics import log_loss
+from transformers import AutoModelForSequenceClassification
 
 from detente import ConfigError, DataError, Statement
 from train.batches import UNKNOWN, Collator, make_units
@@ -95,6 +96,20 @@ def test_asking_for_mentions_teaches_and_leaves_no_trace(tiny_base, tiny_table, 
     assert not torch.equal(weights_of(with_), weights_of(without))
     with pytest.raises(ConfigError, match="fewer layers"):
         train("deep", "fit.mention_loss=1", "fit.mention_layer=3")
+
+
+def test_word_embeddings_learn_at_a_rate_of_their_own(tiny_base, tiny_table, tmp_path):
+    def moved(rate):
+        settings = ("fit.epochs=1", "fit.weight_decay=0", f"fit.embeddings_rate={rate}")
+        config = tiny_config(tiny_base, tiny_table, tmp_path / "r", *settings)
+        model = fit(config, TRAIN, VALIDATION, tmp_path / f"rate-{rate}").model
+        start = AutoModelForSequenceClassification.from_pretrained(tiny_base)
+        now, then = (m.get_input_embeddings().weight.detach() for m in (model, start))
+        return (now - then).abs().max().item()
+
+    still, slow, full = moved(0), moved(0.1), moved(1)
+    assert still == 0
+    assert slow == pytest.approx(full / 10, rel=0.5)
 
 
 def weights_of(fitted):

@@ -239,8 +239,9 @@ class Fit(Section):
         class_weights: ``balanced`` weighs labels by their inverse frequency.
         patience: Evaluations without a better validation macro-F1 before stopping.
         dropout: Dropout in a BERT-like encoder, in place of its own; attention has none.
-        freeze_embeddings: Keep the word embeddings as they are: half of a small encoder's
-            parameters, which on few rows learn rows rather than words.
+        embeddings_rate: Factor for the learning rate of the word embeddings; 0 keeps them as they
+            are. They are half of a small encoder's parameters, which on few rows learn rows
+            rather than words, and leave behind the words that stand in none.
         mention_loss: Weight of two questions asked in training beside the sentence's tone: which
             words name the target, and the tone at those words; 0 does not ask them.
         mention_layer: The layer of the encoder that answers the first, counted from 1 among those
@@ -264,7 +265,7 @@ class Fit(Section):
     class_weights: Literal["none", "balanced"] = "none"
     patience: int = Field(3, ge=1)
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    freeze_embeddings: bool = False
+    embeddings_rate: Share = 1.0
     mention_loss: float = Field(0.0, ge=0)
     mention_layer: int = Field(4, ge=1)
     r_drop: float = Field(0.0, ge=0)

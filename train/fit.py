@@ -152,7 +152,7 @@ def fit(
     if config.base.layers is not None:
         keep_layers(model, config.base.layers)
     _check_base(config, model.config)
-    if config.fit.freeze_embeddings:
+    if config.fit.embeddings_rate == 0:
         model.get_input_embeddings().requires_grad_(False)
     collator = Collator(
         encoder,
@@ -230,7 +230,7 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         **arguments: Any,  # noqa: ANN401 (its own)
     ) -> None:
         super().__init__(**arguments)
-        self.mention_loss, self.r_drop, self.sampler = fit.mention_loss, fit.r_drop, sampler
+        self.fit, self.sampler = fit, sampler
         self.names, self._rows = names, list[torch.Tensor]()
 
     def load_best(self, checkpoint: Path) -> None:
@@ -242,18 +242,18 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         return self.sampler
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:  # noqa: ANN401 (no types)
-        """Returns the Trainer's own, with a rate of its own for the new layers."""
+        """Returns the Trainer's own, with rates of their own for word embeddings and new layers."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.mention_loss > 0:
+        if 0 < self.fit.embeddings_rate < 1:
+            words = [p for p in self.model.get_input_embeddings().parameters() if p.requires_grad]
+            _at_rate(optimizer, words, self.args.learning_rate * self.fit.embeddings_rate)
+        if self.fit.mention_loss > 0:
             new = list(self.model.mention_heads.parameters())
-            for group in optimizer.param_groups:
-                group["params"] = [p for p in group["params"] if all(p is not q for q in new)]
             for parameter in new:
                 # Adam's steps do not depend on the size of a gradient, but clipping does: those
                 # of the new layers are large and would silence the encoder's.
                 parameter.register_hook(lambda gradient: 1e-3 * gradient)
-            faster = self.args.learning_rate * _NEW_LAYERS_FASTER
-            optimizer.add_param_group({"params": new, "lr": faster, "weight_decay": 0.0})
+            _at_rate(optimizer, new, self.args.learning_rate * _NEW_LAYERS_FASTER)
         return optimizer
 
     def compute_loss(
@@ -266,7 +266,7 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         """Returns the loss of the tone and, where a batch says what is named, of the mentions."""
         if (rows := inputs.pop("rows", None)) is not None:
             self._rows.append(rows)
-        twice = self.r_drop > 0 and model.training
+        twice = self.fit.r_drop > 0 and model.training
         if twice:
             # Both passes in one: a row and its copy get dropout of their own.
             inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
@@ -285,9 +285,9 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         if named is not None:
             heads = self.accelerator.unwrap_model(model).mention_heads
             asked = heads.loss(outputs.hidden_states, named, labels)
-            loss = loss + self.mention_loss * share * asked
+            loss = loss + self.fit.mention_loss * share * asked
         if twice:
-            loss = loss + self.r_drop * share * disagreement(outputs["logits"], labels)
+            loss = loss + self.fit.r_drop * share * disagreement(outputs["logits"], labels)
         return (loss, outputs) if return_outputs else loss
 
     def _clip_grad_norm(self, model: Any) -> Any:  # noqa: ANN401 (no types)
@@ -319,6 +319,18 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
                 where=str(checkpoint),
                 fix="Make room; those before it are kept, and --resume continues from the last.",
             ) from error
+
+
+def _at_rate(
+    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], rate: float
+) -> None:
+    """Moves parameters into a group of their own, without decay, whose peak is ``rate``."""
+    if not parameters:
+        return
+    moved = {id(parameter) for parameter in parameters}
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if id(p) not in moved]
+    optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
