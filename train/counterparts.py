@@ -49,7 +49,10 @@ def main(
     """
     statements = read_statements(PATH, labelled=True)
     asked = counterparts(statements, read_statements(ENGLISH, labelled=True))
-    predictions = Classifier.load(model).predict_batch(asked, progress=True)
+    once = {s.id: s for s in asked}  # one English row is behind several languages
+    answers = Classifier.load(model).predict_batch(list(once.values()), progress=True)
+    by_id = dict(zip(once, answers, strict=True))
+    predictions = [by_id[s.id] for s in asked]
     write_soft_labels(out, statements, probabilities_of(predictions))
     right = sum(p.label == s.label for p, s in zip(predictions, statements, strict=True))
     typer.echo(
