@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from detente import hub
 from detente.classifier import Classifier
-from detente.errors import DataError, DetenteError
+from detente.errors import DataError, DetenteError, InputError
 from detente.findings import Change, Level, PeriodTone, Shift
 from detente.labels import LABELS
-from detente.rows import read_statements, whole_file, write_jsonl
+from detente.rows import at_row, read_csv, read_statements, whole_file, write_jsonl
 from detente.shifts import shift
 from detente.statement import Statement, text_hash
+from train.corpora import cell, decode
 
 SERIES: Final = {"en": "kremlin_en.jsonl", "ru": "kremlin_ru_2025.jsonl"}
 """The files of the series, by their language."""
@@ -38,8 +40,13 @@ EVENTS: Final = {
     INVASION: "invasion of Ukraine",
     dt.date(2025, 1, 20): "Trump takes office again",
 }
+_LABELS: Final = {label: label for label in LABELS}
 PRESS_SERVICE: Final = ("Presidential Press Service", "Пресс-служба")
-PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "russia-us.md"
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGE: Final = ROOT / "docs" / "russia-us.md"
+READINGS: Final = ROOT / "data" / "annotations" / "kremlin_us_2025.csv"
+"""How readers labelled the statements of 2025: see ``data/README.md``."""
+
 PICTURE: Final = "images/russia-us.png"
 
 
@@ -98,12 +105,50 @@ def scored(root: Path, model: str, languages: Sequence[str]) -> list[dict[str, A
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A scored statement beside the labels of its readers.
+
+    Attributes:
+        first: The first reader's label.
+        second: The second reader's.
+        settled: The label both gave, or that of a third reading.
+        predicted: The model's.
+    """
+
+    first: str
+    second: str
+    settled: str
+    predicted: str
+
+
+def readings(path: Path, rows: Sequence[Mapping[str, Any]]) -> list[Reading]:
+    """Returns those of the rows that were read, by id and hash of their text.
+
+    Raises:
+        DataError: The file cannot be read, or a text is another than was read.
+    """
+    scored = {row["id"]: row for row in rows}
+    found = []
+    for number, read in read_csv(path):
+        with at_row(path, number):
+            if (row := scored.get(cell(read, "id"))) is None:
+                continue
+            if text_hash(row["text"]) != cell(read, "text_hash"):
+                raise InputError("another text than was read", got=row["id"])
+            labels = (decode(_LABELS, cell(read, name)) for name in ("first", "second", "label"))
+            found.append(Reading(*labels, row["label"]))
+    return found
+
+
 def ask(rows: Sequence[Mapping[str, Any]], model: str, **window: dt.date) -> Shift:
     """Returns what the rows say of a shift, by year."""
     return shift(rows, source="RUS", target="USA", model=model, period="year", **window)
 
 
-def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) -> str:
+def render(
+    answers: Answers, rows: Sequence[Mapping[str, Any]], read: Sequence[Reading], command: str
+) -> str:
     """Returns the page."""
     whole, recent = answers.whole, answers.recent
     counts = {language: [row for row in rows if row["language"] == language] for language in SERIES}
@@ -150,6 +195,7 @@ def render(answers: Answers, rows: Sequence[Mapping[str, Any]], command: str) ->
         + f"; mean tone {answers.last.level.tone}. 90 % intervals, classifier errors taken out as "
         "its test rows count them.",
         _plain_shares(rows),
+        *(("## What readers say", _read(read, answers.last.level)) if read else ()),
         "## The English part by two models",
         "The years to 2022 by the multilingual model, and by the bundled English one:",
         _beside(answers),
@@ -260,6 +306,41 @@ def _plain_shares(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _read(read: Sequence[Reading], corrected: Level) -> str:
+    """Returns the readers' shares beside the model's, and where they part."""
+    columns: dict[str, list[str]] = {
+        "one reader": [r.first for r in read],
+        "another": [r.second for r in read],
+        "settled": [r.settled for r in read],
+        "the model": [r.predicted for r in read],
+    }
+    settled, predicted = columns["settled"], columns["the model"]
+    agreed = sum(r.first == r.second for r in read) / len(read)
+    kappa = cohen_kappa_score(columns["one reader"], columns["another"])
+    right = sum(r.settled == r.predicted for r in read) / len(read)
+    lines = [
+        f"Two readers, language models that did not know what anybody else had said, labelled "
+        f"{len(read)} of the statements of 2025 by the codebook; they agreed on {agreed:.1%} "
+        f"(kappa {kappa:.2f}), and a third reading settled the rest. The model did not learn from "
+        f"these labels. It gives {right:.1%} of the statements the settled one.",
+        "",
+        f"| | {' | '.join(LABELS)} |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, labels in columns.items():
+        shares = " | ".join(f"{labels.count(label) / len(read):.0%}" for label in LABELS)
+        lines.append(f"| {name} | {shares} |")
+    shares = " | ".join(f"{corrected.shares[label].value:.0%}" for label in LABELS)
+    lines.append(f"| the model, its errors taken out | {shares} |")
+    lines += ["", f"| settled as | {' | '.join(f'said {label}' for label in LABELS)} |"]
+    lines.append("|---|--:|--:|--:|")
+    for label, counts in zip(
+        LABELS, confusion_matrix(settled, predicted, labels=LABELS), strict=True
+    ):
+        lines.append(f"| {label} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
 def _by_press_service(rows: Sequence[Mapping[str, Any]], year: int) -> str:
     speakers = [row["speaker"] for row in rows if str(row["date"])[:4] == str(year)]
     return f"{sum(speaker in PRESS_SERVICE for speaker in speakers)} of {len(speakers)}"
@@ -287,6 +368,7 @@ def main(
         "runs/multilingual/model"
     ),
     page: Annotated[Path, typer.Option(help="Where the page goes.")] = PAGE,
+    labels: Annotated[Path, typer.Option(help="What readers said of statements.")] = READINGS,
     rows: Annotated[Path, typer.Option(help="The scored rows, without their text.")] = Path(
         "runs/russia-us.jsonl"
     ),
@@ -311,7 +393,7 @@ def main(
     whole.plot(str(picture), events=EVENTS)
     command = f"python -m scripts.russia_us --root FOLDER --model {Path(model).as_posix()}"
     with whole_file(page) as file:
-        file.write(render(answers, found, command))
+        file.write(render(answers, found, readings(labels, found), command))
     print(f"{page}: {whole.verdict}")
 
 

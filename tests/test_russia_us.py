@@ -6,6 +6,7 @@ import pytest
 
 from detente import DataError, LanguageWarning
 from detente.rows import read_rows, write_jsonl
+from detente.statement import text_hash
 from scripts.russia_us import main
 
 ENGLISH = ("We condemn the United States.", "We thank Washington.", "The American envoy arrived.")
@@ -51,6 +52,41 @@ def test_the_page_says_what_was_found_and_quotes_nobody(root, tmp_path):
     assert len(found) == 75 and not any("text" in row for row in found)
     assert all(row["target"] == "USA" and row["date"] >= "2012" for row in found)
     assert not any(sentence in text for sentence in (*ENGLISH, *RUSSIAN))
+
+
+def test_readers_stand_beside_the_model(root, tmp_path):
+    page, read = tmp_path / "page.md", tmp_path / "read.csv"
+    (tmp_path / "images").mkdir()
+    russian = [row for _, row in read_rows(root / "series" / "kremlin_ru_2025.jsonl")]
+    labels = [("neutral", "neutral", "neutral")] * 13
+    labels += [("critical", "neutral", "neutral"), ("conciliatory",) * 3]
+    lines = [
+        ",".join((row["id"], text_hash(row["text"]), *three))
+        for row, three in zip(russian, labels, strict=True)
+    ]
+    elsewhere = f"elsewhere,{'0' * 12},critical,critical,critical"
+    read.write_text("\n".join(["id,text_hash,first,second,label", *lines, elsewhere]))
+    with pytest.warns(LanguageWarning):
+        main(root=root, model="default", page=page, labels=read, rows=tmp_path / "rows.jsonl")
+    found = {row["id"]: row["label"] for _, row in read_rows(tmp_path / "rows.jsonl")}
+    right = sum(found[row["id"]] == three[2] for row, three in zip(russian, labels, strict=True))
+    text = page.read_text("utf-8").partition("## What readers say")[2]
+    assert "they agreed on 93.3%" in text
+    assert f"gives {right / 15:.1%} of the statements" in " ".join(text.split())
+    assert "| one reader | 7% | 87% | 7% |" in text and "| settled | 0% | 93% | 7% |" in text
+    counts = [line for line in text.splitlines() if line.startswith("| neutral |")]
+    assert sum(map(int, counts[0].split("|")[2:5])) == 14
+
+    for wrong, says in (
+        (lines[0].replace("neutral", "hostile"), "hostile"),
+        (f"{russian[0]['id']},{'0' * 12},neutral,neutral,neutral", "another text than was read"),
+    ):
+        read.write_text(f"id,text_hash,first,second,label\n{wrong}\n")
+        with (
+            pytest.raises(DataError, match=rf"read\.csv, row .*{says}"),
+            pytest.warns(LanguageWarning),
+        ):
+            main(root=root, model="default", page=page, labels=read, rows=tmp_path / "r")
 
 
 def test_a_model_that_knows_nothing_gives_no_page(root, tiny_model, tmp_path):
