@@ -226,7 +226,14 @@ def shift(
     path: Annotated[
         Path, typer.Argument(metavar="IN", help="Dated statements: .jsonl, .csv or .parquet.")
     ],
-    source: Source = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            "-s",
+            help="The state that speaks. Rows without a column source are taken for its own.",
+        ),
+    ] = None,
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="The state that is talked about.")
     ] = None,

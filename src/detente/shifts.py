@@ -103,6 +103,9 @@ def shift(
     table = select(read_table(rows), source, target, start, end)
     prepared = prepare(table, model, confusion, progress=progress)
     found = answer(prepared, period=period, trends=trends, seed=seed)
+    if source is not None and "source" not in table:
+        note = f"The rows have no column source: all of them were taken for words of {source}."
+        found = replace(found, notes=(*found.notes, note))
     return replace(found, source=source, target=target)
 
 
