@@ -172,6 +172,8 @@ def render(
         f"English transcripts to {last_english}: {sizes['en']}. Russian originals from "
         f"{first_russian} on: {sizes['ru']}. Sentences whose labels the model learned are left "
         "out.",
+        _in_short(answers, read, last_english, first_russian),
+        "What detente says of the whole: "
         f"**{_sentence(whole.verdict)}** The last English document is of {last_english}, the first "
         f"Russian one of {first_russian}. In the English years alone: "
         f"**{_sentence(answers.english.verdict)}** {_dates(answers.english)}",
@@ -183,6 +185,8 @@ def render(
         "translation. If that is let pass, it says of the same rows: "
         f"**{_sentence(answers.regardless.verdict)}**",
         _changes(answers.regardless.changes),
+        "A date is that of the first document after the change in the likeliest division; the set "
+        "is what matters, and spans a gap in the series if the change fell into it.",
         _doubt(answers.regardless),
         "## 2022 and 2025",
         f"From 2022 on alone: **{_sentence(recent.verdict)}**",
@@ -224,6 +228,30 @@ def render(
         "says.",
     ]
     return "\n\n".join(map(_wrapped, filter(None, parts))) + "\n"
+
+
+def _in_short(
+    answers: Answers, read: Sequence[Reading], last_english: str, first_russian: str
+) -> str:
+    """Returns what can be said without any term of detente's."""
+    tones = {p.start.year: p.level.tone for p in answers.whole.series if p.level}
+    parts = [
+        "**In short.** On a scale from -1 (all critical) to +1 (all conciliatory), the sentences "
+        f"of 2025 about the United States stand at {tones[answers.last.start.year]}"
+    ]
+    if before := tones.get(INVASION.year):
+        parts.append(f", those of {INVASION.year} at {before}")
+    parts.append(
+        f". When this began cannot be told, because nothing here is of the time between "
+        f"{last_english} and {first_russian}; nor how much of it is due to the change from English "
+        "translations to Russian originals."
+    )
+    if read:
+        shares = ", ".join(
+            f"{sum(r.settled == label for r in read) / len(read):.0%} {label}" for label in LABELS
+        )
+        parts.append(f" Readers of the sentences of 2025 call {shares}.")
+    return "".join(parts)
 
 
 def _sentence(verdict: str) -> str:
@@ -300,9 +328,14 @@ def _plain_shares(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["As predicted, nothing corrected:", "", f"| | sentences | {' | '.join(LABELS)} |"]
     lines.append("|---|--:|--:|--:|--:|")
     for year in (2022, 2025):
-        labels = [row["label"] for row in rows if str(row["date"])[:4] == str(year)]
-        shares = " | ".join(f"{labels.count(label) / max(len(labels), 1):.0%}" for label in LABELS)
-        lines.append(f"| {year} | {len(labels)} | {shares} |")
+        of_year = [row for row in rows if str(row["date"])[:4] == str(year)]
+        by_service = [row for row in of_year if row["speaker"] in PRESS_SERVICE]
+        for name, chosen in ((f"{year}", of_year), ("of these the press service", by_service)):
+            labels = [row["label"] for row in chosen]
+            shares = " | ".join(
+                f"{labels.count(label) / max(len(labels), 1):.0%}" for label in LABELS
+            )
+            lines.append(f"| {name} | {len(labels)} | {shares} |")
     return "\n".join(lines)
 
 
