@@ -173,9 +173,13 @@ def test_the_same_label_in_every_language_is_counted_by_language():
     assert verdict.also["same in ru"] == verdict.also["right in ru"] == pytest.approx(neutral)
     assert verdict.also["same in zh"] == verdict.also["right in en"] == 1
     assert verdict.value == pytest.approx((5 + 2 * neutral) / 7) and not verdict.passed
+    found = check(Fake("deaf", deaf_to_two), VERSIONS).failures
+    assert {row["lang"] for row in found} == {"ru", "fa"}
+    assert len(found) == round(2 * (1 - neutral) * len(VERSIONS))
     # It is the English version's label that counts, right or wrong.
     (agreed,) = check(Fake("grim", lambda s: surely("critical")), VERSIONS).verdicts
     assert agreed.value == 1 and agreed.also["right in en"] < 0.5
+    assert not check(Fake("grim", lambda s: surely("critical")), VERSIONS).failures
 
 
 def test_the_report_in_both_forms():

@@ -3,13 +3,14 @@
 import json
 
 import pytest
+from babel.core import get_global
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detente import languages
 from detente.classifier import statements_in
 from detente.errors import InputError
-from detente.states import candidates, mentions, resolve, state
+from detente.states import Kind, all_states, candidates, mentions, resolve, state
 from scripts import build_state_names
 
 
@@ -260,3 +261,28 @@ def test_spans_are_ordered_and_true_to_the_text(text, language):
         assert end <= found.start < found.end
         assert text[found.start : found.end] == found.text
         end = found.end
+
+
+def test_no_code_of_two_letters_is_a_word_of_another_language():
+    aliases = get_global("territory_aliases")
+    states = [s for s in all_states() if s.kind is Kind.STATE and s.code in aliases]
+    two = {aliases[s.code][0]: s.code for s in states}
+    assert two["RU"] == "RUS" and len(two) > 190
+    for code, right in two.items():
+        for written in (code, code.lower()):
+            assert (found := resolve(written)) is None or found.code == right
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("欧美国家都来了。", []),
+        ("人民币对美元汇率稳定。", []),
+        ("马里乌波尔的居民撤离了。", []),
+        ("今日中に返事をする。", []),
+        ("예수 그리스도의 말씀.", []),
+        ("ایران و عمان بر همکاری تأکید کردند.", ["IRN", "OMN"]),
+    ],
+)
+def test_traps_that_readers_found(text, codes):
+    assert sorted({m.state.code for m in mentions(text)}) == codes

@@ -348,10 +348,16 @@ class _Outcome:
                 yield common | {"spread": self.spread, "lowest": low, "highest": high,
                                 "text": self.case.text}  # fmt: skip
             return
+        english = self.predictions[0].label
         for s, p, right in zip(
             self.case.statements, self.predictions, self.labels_right, strict=True
         ):
-            if not right:
+            if self.case.contract == "language":
+                # The label of the English one is what counts here, right or wrong.
+                if p.label != english:
+                    yield common | {"lang": s.extra["lang"], "target": s.target, "found": p.label,
+                                    "english": english, "text": s.text}  # fmt: skip
+            elif not right:
                 yield common | {"target": s.target, "label": s.label, "found": p.label,
                                 "score": p.score, "text": s.text}  # fmt: skip
 

@@ -38,6 +38,7 @@ from train.confusion import held_out_confusion
 from train.contracts import check, load_contracts
 from train.contracts import write_report as write_contracts
 from train.corpora import EACH_LABEL
+from train.corpora.series import INFO as SERIES
 from train.data import Data, load_data
 from train.environment import device, environment_of, warn_of_changes
 from train.evaluation import (
@@ -322,7 +323,13 @@ def _describe_model(folder: Path, metrics: Mapping[str, Any], data: Data) -> Non
     figures = {"results": results} | {key: metrics[key] for key in kept}
     write_json(folder / SETTINGS, read_json(folder / SETTINGS) | figures)
     write_card(folder, metrics)
-    learned = {text_hash(s.text) for s in data.all("train") if "soft_label" not in s.extra}
+    # A statement of the series was learned as a teacher saw it, and nobody's label with it.
+    learned = {
+        text_hash(s.text)
+        for corpus, splits in data.splits.items()
+        if corpus != SERIES.name
+        for s in splits["train"]
+    }
     before = Path(metrics["config"]["base"]["name"]) / LEARNED
     if before.is_file():
         learned.update(before.read_text("utf-8").split())

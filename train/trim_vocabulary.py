@@ -13,6 +13,7 @@ the text is cut into smaller ones; only characters of other scripts become unkno
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -105,7 +106,11 @@ def choose_pieces(
     """
     pieces = tokenizer.get_vocab()
     kept = {pieces[token] for token in _added(tokenizer)} | _unknown_id(tokenizer)
-    kept |= _characters(pieces, {script for lang in weights for script in scripts_of(lang)})
+    # Whatever language the sentence is in, its target is written in English.
+    kept |= _characters(
+        pieces, {script for lang in ("en", *weights) for script in scripts_of(lang)}
+    )
+    kept |= _usage(tokenizer, "en", dict.fromkeys((s.name for s in all_states()), 1.0)).keys()
     for language in weights:
         kept |= _usage(tokenizer, language, names.get(language, {})).keys()
     if most is not None and len(kept) > most:
@@ -308,7 +313,7 @@ def state_names(language: str) -> dict[str, float]:
     """Returns the names of states and regions in a language, and those that every model reads."""
     try:
         names = set(Locale.parse(language).territories.values())
-    except UnknownLocaleError as error:
+    except (UnknownLocaleError, ValueError) as error:
         raise ConfigError("unknown language", got=language) from error
     if language == "en":
         names |= {state.name for state in all_states()}
@@ -470,6 +475,13 @@ def _weights(languages: str) -> dict[str, float]:
             weights[language] = float(weight or 1)
         except ValueError:
             raise ConfigError("not a number", where="--languages", got=part) from None
+        if not language or not 0 < weights[language] < math.inf:
+            raise ConfigError(
+                "not a language and its worth",
+                where="--languages",
+                got=part,
+                expected="such as en,ru=3,zh",
+            )
     return weights
 
 

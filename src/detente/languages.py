@@ -70,7 +70,7 @@ _SCRIPTS: Final = {
     "Arabic": _Script(
         re.compile(_ARABIC),
         ("ar", "fa"),
-        {"ar": re.compile("[ةىيكأإ]"), "fa": re.compile("[پچژگکی]")},
+        {"ar": re.compile("[ةىيكإ]"), "fa": re.compile("[پچژگکی]")},
     ),
     "Hebrew": _Script(
         re.compile(r"[\u0591-\u05c7\u05d0-\u05ea]+(?:[\"'״׳][\u05d0-\u05ea]+)*['׳]?"), ("he",), {}
@@ -138,7 +138,10 @@ def meanings_of(name: str) -> list[str]:
     """Returns the codes that a name means in any language but English, none where unknown."""
     codes: list[str] = []
     scripts = [_SCRIPTS[script] for script in _scripts_in(name)]
-    groups = [(s.tokens, s.languages) for s in scripts] or [(_LATIN, IN_LATIN)]
+    groups = [(s.tokens, s.languages) for s in scripts]
+    # Two Latin letters are a country's code: the Spanish RU would make Russia's one Britain's.
+    if not groups and len(name.strip()) > 2:
+        groups = [(_LATIN, IN_LATIN)]
     for tokens, languages in groups:
         for language in languages:
             codes += _lexicon(language).meanings(name, tokens)
@@ -398,7 +401,7 @@ class _Lexicon:
         for prefix, head in _without_prefix(tokens[at].folded, self._prefixes):
             for count in range(self._most_words.get(head, 1), 0, -1):
                 words = tokens[at : at + count]
-                key = _key(words, joins[at:], head)
+                key = _key(words, joins[at : at + count], head)
                 if key is None or len(words) < count:
                     continue
                 for suffix, stem in _without_suffix(key, self._suffixes):
