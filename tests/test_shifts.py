@@ -7,6 +7,7 @@ import pytest
 
 import detente
 from detente.errors import InputError
+from detente.findings import Estimate, Level, PeriodTone, Shift, draw_tone
 from detente.labels import LABELS
 from detente.prevalence import Confusion
 from detente.shifts import shift
@@ -260,3 +261,23 @@ def test_a_row_without_text_is_named(tmp_path):
 def test_labels_do_not_need_texts():
     labelled = [row | {"text": None if i % 7 == 0 else row["text"]} for i, row in enumerate(rows())]
     assert shift(labelled, confusion=GOOD).found
+
+
+def test_the_picture_does_not_bridge_what_is_not_known():
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    share = Estimate(0.5, 0.4, 0.6)
+    level = Level(tone=share, shares=dict.fromkeys(LABELS, share), documents=5, sentences=9)
+    levels = (level, level, None, level)
+    years = [dt.date(2020 + n, 1, 1) for n in range(5)]
+    periods = zip(years, years[1:], levels, strict=False)
+    axis = figure.subplots()
+    draw_tone(axis, Shift("no shift found", series=tuple(PeriodTone(*p) for p in periods)))
+    drawn = axis.lines[0].get_ydata()
+    assert [bool(np.isnan(y)) for y in drawn] == [False, False, True, False]
+
+
+def test_rows_without_a_source_are_said_to_be_taken_for_its_own():
+    table = [{k: v for k, v in row.items() if k != "source"} for row in rows(60)]
+    found = shift(table, source="RUS", target="USA", confusion=GOOD)
+    assert any("no column source" in note and "RUS" in note for note in found.notes)
+    assert not any("source" in note for note in shift(rows(60), source="RUS", confusion=GOOD).notes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -333,17 +334,18 @@ def _bars(shift: Shift) -> tuple[list[dt.date], list[dt.timedelta]]:
 
 def draw_tone(axis: Any, shift: Shift) -> None:  # noqa: ANN401 (matplotlib is not typed)
     """Draws the tone in each period with its band, and the changes, into matplotlib axes."""
-    there = [(p.start + (p.end - p.start) / 2, p.level) for p in shift.series if p.level]
-    days = [day for day, _ in there]
-    axis.fill_between(
-        days,
-        [level.tone.low for _, level in there],
-        [level.tone.high for _, level in there],
-        color=COLOURS["conciliatory"],
-        alpha=0.2,
-        linewidth=0,
+    # A period without documents breaks line and band: nothing is known of it.
+    days = [p.start + (p.end - p.start) / 2 for p in shift.series]
+    tones, lows, highs = (
+        [getattr(p.level.tone, name) if p.level else math.nan for p in shift.series]
+        for name in ("value", "low", "high")
     )
-    tones = [level.tone.value for _, level in there]
+    axis.fill_between(days, lows, highs, color=COLOURS["conciliatory"], alpha=0.2, linewidth=0)
+    there = [False, *(p.level is not None for p in shift.series), False]
+    # One with nothing on either side has no area that could be filled.
+    alone = [at for at in range(len(days)) if there[at : at + 3] == [False, True, False]]
+    for at in alone:
+        axis.vlines(days[at], lows[at], highs[at], COLOURS["conciliatory"], alpha=0.2, linewidth=4)
     axis.plot(days, tones, color=COLOURS["conciliatory"], marker="o", markersize=2.5, linewidth=1)
     axis.axhline(0, color=_INK, linewidth=0.5)
     for change in shift.changes:
