@@ -169,7 +169,7 @@ def test_wordpiece_is_trimmed_too(tiny_base, tmp_path):
     part, before, _ = trim(tiny_base, tmp_path, kept)
     assert {"thank", "kenya", "##a", "a"} <= part.get_vocab().keys()
     assert "praise" not in part.get_vocab()
-    assert part.encode("We thank Kenya").tokens[-3:-1] == ["thank", "kenya"]
+    assert part.encode("We thank Kenya").tokens[1:-1] == ["we", "thank", "kenya"]
     assert part.encode("praise").ids[1:-1] != [part.token_to_id("[UNK]")]
     assert compare(tiny_base, tmp_path, before, ["thank kenya!", "kenya"]) == 0
 

@@ -246,14 +246,15 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if 0 < self.fit.embeddings_rate < 1:
             words = [p for p in self.model.get_input_embeddings().parameters() if p.requires_grad]
-            _at_rate(optimizer, words, self.args.learning_rate * self.fit.embeddings_rate)
+            rate = self.args.learning_rate * self.fit.embeddings_rate
+            _at_rate(optimizer, words, rate, decay=self.args.weight_decay)
         if self.fit.mention_loss > 0:
             new = list(self.model.mention_heads.parameters())
             for parameter in new:
                 # Adam's steps do not depend on the size of a gradient, but clipping does: those
                 # of the new layers are large and would silence the encoder's.
                 parameter.register_hook(lambda gradient: 1e-3 * gradient)
-            _at_rate(optimizer, new, self.args.learning_rate * _NEW_LAYERS_FASTER)
+            _at_rate(optimizer, new, self.args.learning_rate * _NEW_LAYERS_FASTER, decay=0.0)
         return optimizer
 
     def compute_loss(
@@ -322,15 +323,19 @@ class _ToneTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed 
 
 
 def _at_rate(
-    optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter], rate: float
+    optimizer: torch.optim.Optimizer,
+    parameters: list[torch.nn.Parameter],
+    rate: float,
+    *,
+    decay: float,
 ) -> None:
-    """Moves parameters into a group of their own, without decay, whose peak is ``rate``."""
+    """Moves parameters into a group of their own, whose peak is ``rate``."""
     if not parameters:
         return
     moved = {id(parameter) for parameter in parameters}
     for group in optimizer.param_groups:
         group["params"] = [p for p in group["params"] if id(p) not in moved]
-    optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
+    optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": decay})
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here

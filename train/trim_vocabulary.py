@@ -310,7 +310,7 @@ def frequent_words(language: str, count: int) -> dict[str, float]:
 
 
 def state_names(language: str) -> dict[str, float]:
-    """Returns the names of states and regions in a language, and those that every model reads."""
+    """Returns the names of states and regions in a language; in English also those of targets."""
     try:
         names = set(Locale.parse(language).territories.values())
     except (UnknownLocaleError, ValueError) as error:
