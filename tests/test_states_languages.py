@@ -1,6 +1,7 @@
 """States in other languages than English, with the traps of each."""
 
 import json
+import unicodedata
 
 import pytest
 from babel.core import get_global
@@ -261,6 +262,44 @@ def test_spans_are_ordered_and_true_to_the_text(text, language):
         assert end <= found.start < found.end
         assert text[found.start : found.end] == found.text
         end = found.end
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Российский посол поблагодарил Йемен и Новую Зеландию.",
+        "Україна дякує Ємену й Зімбабве.",
+        "대한민국과 일본은 협력한다.",
+        "日本はドイツとガーナに抗議した。",
+        "أعربت مصر عن شكرها لإيران والأردن.",
+        "भारत ने रूस को धन्यवाद दिया।",
+    ],
+)
+def test_letters_in_pieces_are_the_letters(text):
+    """Names of files on a Mac and text out of PDF files come decomposed."""
+    pieces = unicodedata.normalize("NFD", text)
+    found = mentions(pieces)
+    assert [(m.state, unicodedata.normalize("NFC", m.text)) for m in found] == [
+        (m.state, m.text) for m in mentions(text)
+    ]
+    assert [pieces[m.start : m.end] for m in found] == [m.text for m in found]
+    assert len(found) >= 2
+    assert languages.language_of(pieces) == languages.language_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ﻣﺼﺮ ﻭﺍﻟﻌﺮﺍﻕ", "ﻣﺼﺮ:EGY ﺍﻟﻌﺮﺍﻕ:IRQ"),
+        ("ｱﾒﾘｶとﾄﾞｲﾂ", "ｱﾒﾘｶ:USA ﾄﾞｲﾂ:DEU"),
+    ],
+)
+def test_letters_in_the_shapes_of_print(text, expected):
+    assert named(text) == expected
+
+
+def test_a_name_in_pieces_is_the_name():
+    assert resolve(unicodedata.normalize("NFD", "Йемен")).code == "YEM"
 
 
 def test_no_code_of_two_letters_is_a_word_of_another_language():

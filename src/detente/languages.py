@@ -124,6 +124,9 @@ def spans(text: str, language: str | None = None) -> list[Span]:
             and for the other scripts of the text, every language of the script counts; Latin
             script is then left to English.
     """
+    if not _is_composed(text):
+        composed, starts, ends = _composed(text)
+        return [(starts[a], ends[b - 1], code) for a, b, code in spans(composed, language)]
     found: list[Span] = []
     for name in _scripts_in(text):
         script = _SCRIPTS[name]
@@ -137,6 +140,8 @@ def spans(text: str, language: str | None = None) -> list[Span]:
 def meanings_of(name: str) -> list[str]:
     """Returns the codes that a name means in any language but English, none where unknown."""
     codes: list[str] = []
+    if not _is_composed(name):
+        name = unicodedata.normalize("NFKC", name)
     scripts = [_SCRIPTS[script] for script in _scripts_in(name)]
     groups = [(s.tokens, s.languages) for s in scripts]
     # Two Latin letters are a country's code: the Spanish RU would make Russia's one Britain's.
@@ -154,6 +159,8 @@ def language_of(text: str) -> str:
     Latin script is taken for English, and a script of two languages for the first of them where
     the letters do not tell.
     """
+    if not _is_composed(text):
+        text = unicodedata.normalize("NFKC", text)
     letters = (
         Counter({name: len(pattern.findall(text)) for name, pattern in _ANY_SCRIPT.items()})
         if _NOT_LATIN.search(text)
@@ -183,6 +190,38 @@ def _readable(text: str, script: str) -> tuple[str, ...]:
         language for language, letters in _SCRIPTS[script].letters.items() if letters.search(text)
     }
     return tuple(x for x in _SCRIPTS[script].languages if x in told or not told)
+
+
+# --- Characters ------------------------------------------------------------------------------
+
+_PRESENTATION: Final = re.compile(r"[\ufb1d-\ufdff\ufe70-\ufefc\uff66-\uff9f\uffa0-\uffdc]")
+"""Shapes of Hebrew and Arabic letters and half-width kana and Hangul, as PDF files give them."""
+_GOES_ON: Final = re.compile(r"[\u1160-\u11ff\uff9e\uff9f\uffa0-\uffdc]")
+"""Second and third letters of a Korean syllable and half-width voicing marks."""
+
+
+def _is_composed(text: str) -> bool:
+    """Whether each letter is one character, as in the names that are looked for."""
+    return text.isascii() or (
+        unicodedata.is_normalized("NFC", text) and not _PRESENTATION.search(text)
+    )
+
+
+def _composed(text: str) -> tuple[str, list[int], list[int]]:
+    """Returns a text in NFKC, and where in the given one each of its characters starts and ends."""
+    composed: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    start = 0
+    for end in range(1, len(text) + 1):
+        if end < len(text) and (unicodedata.combining(text[end]) or _GOES_ON.match(text[end])):
+            continue
+        piece = unicodedata.normalize("NFKC", text[start:end])
+        composed.append(piece)
+        starts += [start] * len(piece)
+        ends += [end] * len(piece)
+        start = end
+    return "".join(composed), starts, ends
 
 
 # --- Tokens ----------------------------------------------------------------------------------
