@@ -32,7 +32,7 @@ OUTPUT = ROOT / "src" / "detente" / "state_names"
 OTHERS = tuple(language for language in LANGUAGES if language != "en")
 KEYS = {
     *("states", "lookup", "ambiguous", "inside", "halves", "phrases", "blocked", "not_cldr"),
-    *("letters", "before", "after", "not_sides", "not_capitals"),
+    *("surnames", "letters", "before", "after", "not_sides", "not_capitals"),
 }
 MORE_LOCALES = {"zh": ("zh_Hant",)}
 """Locales beside the language's own whose names of states count."""
@@ -81,6 +81,7 @@ def build(language: str, source: Source, inflected: Mapping[str, list[str]]) -> 
     return {
         "names": names,
         "inside": forms(source.get("inside", [])),
+        "surnames": source.get("surnames", []),
         "halves": source.get("halves", {}),
         "phrases": dict(sorted(phrases.items())),
         "lookup": dict(sorted(lookup.items())),

@@ -390,6 +390,7 @@ class _Lexicon:
         self._most_words: dict[str, int] = {}
         self._meanings: dict[str, list[str]] = {}
         self._halves: dict[str, str] = {}
+        self._surnames: set[str] = set()
         self._prefixes = [_PREFIXES[x] for x in languages if x in _PREFIXES]
         self._suffixes = [_SUFFIXES[x] for x in languages if x in _SUFFIXES]
         for language in languages:
@@ -457,7 +458,7 @@ class _Lexicon:
         if cuts[0] and sense.words[0][0].isupper():
             # Arabic and Hebrew have no capitals: what is left are "antiRussia" and the like.
             return False
-        if not _cased(sense, words):
+        if not _cased(sense, words) or words[0].word in self._surnames:
             return False
         if not sense.inside:
             return True
@@ -506,6 +507,7 @@ class _Lexicon:
             self._add(phrase, codes.split(), pattern)
         for name, codes in data["lookup"].items():
             self._learn(key_of(name, language), codes.split())
+        self._surnames.update(data["surnames"])
         self._halves |= {_fold(half): code for half, code in data["halves"].items()}
 
     def _add(
