@@ -107,6 +107,8 @@ class Experiment:
                 # Both are measured here, over all runs together.
                 "evaluate.baselines=[]",
                 "evaluate.contracts=null",
+                # What a file names may be absent here, or have a part held out and another name.
+                "evaluate.representative=null",
             ]
             yield str(hold_out or ""), load_config(self.path, settings)
 

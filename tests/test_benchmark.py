@@ -88,6 +88,8 @@ def test_every_training_has_a_valid_configuration_and_a_folder_of_its_own(tmp_pa
                 assert tested.test and not any(corpus.test for corpus in beside)
                 assert tested.train != experiment.unseen
                 assert str(tested.hold_out or "") == held_out
+                # A corpus of which a part is held out has another name, and some are not there.
+                assert config.evaluate.representative is None
     assert len(set(folders)) == len(folders)
 
 
