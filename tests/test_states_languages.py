@@ -118,6 +118,7 @@ class TestOthers:
             ("es", "porcelana china, EE. UU. y EE.UU.", "china EE. UU. EE.UU."),
             ("es", "América Latina, la Casa Blanca", "Casa Blanca"),
             ("fr", "l'Inde, le Tchad, un diplomate suisse", "Inde Tchad suisse"),
+            ("fr", "Maurice et Dominique ; l'île Maurice et la Dominique", "Maurice Dominique"),
             ("fr", "franco-allemand, la Maison-Blanche", "franco allemand Maison-Blanche"),
             ("de", "Russlands Haltung, russische Truppen, die USA", "Russlands russische USA"),
             ("tr", "ABD'nin ve Rusya'yı, Amerikalılar", "ABD Rusya Amerikalı"),
